@@ -1,0 +1,269 @@
+"""A checkpoint is a folder: ``model.safetensors``, ``config.json`` and the model card ``README.md``.
+
+Loading is strict and executes nothing that the files hold: safetensors are arrays and names, JSON is values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import timm
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from spd.config import ModelConfig
+from spd.files import write_files
+from spd.model.spd import SPD
+
+FORMAT = 1
+"""Version of the folder's layout; rises when an older reader could misread it."""
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+CARD_FILE = "README.md"
+
+_HUB_PREFIX = "hf://"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def save(model: SPD, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> None:
+    """Write ``model`` as a checkpoint, in place of one that the folder may hold.
+
+    Each file is written beside its place and then moved there, ``config.json`` last, so that a reader never meets half
+    a file; one that comes between two moves is told so by the checksum.
+
+    Args:
+        model: the model; its weights are saved in the precision that they have.
+        folder: made if it does not exist; other files in it are left alone.
+        provenance: where the weights come from, as JSON values by name (data, steps, seed, metrics…). Kept in
+            ``config.json`` and listed in the model card.
+
+    Raises:
+        ValueError: ``folder`` is a file, or ``provenance`` holds something that JSON has no word for.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"folder must be a folder for the checkpoint, got the file {folder}")
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights = safetensors.torch.save(state, metadata={"format": "pt"})
+    config = {
+        "format": FORMAT,
+        "spd_version": version("spd-depth"),
+        "model": model.config.to_json(),
+        "checksum": _checksum(weights),
+        "provenance": dict(provenance or {}),
+    }
+    try:
+        config_text = json.dumps(config, indent=2, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"provenance must hold JSON values only: {error}") from None
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    card = model_card(model.config, parameters, config["provenance"])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_files(
+        {
+            folder / WEIGHTS_FILE: weights,
+            folder / CARD_FILE: card.encode(),
+            folder / CONFIG_FILE: f"{config_text}\n".encode(),
+        }
+    )
+
+
+def load_model(source: str | Path, device: str | torch.device = "cpu") -> SPD:
+    """The model of a checkpoint, in evaluation mode.
+
+    Args:
+        source: the folder, or ``owner/name`` (also ``hf://owner/name``) of a repository on the Hugging Face hub. A
+            folder of that name goes before the hub.
+        device: where the weights go.
+
+    Raises:
+        ValueError: the folder or one of its files is missing, damaged, changed, or of another version.
+    """
+    folder = locate(source)
+    config = read_config(folder)
+    state = _read_weights(folder, config["checksum"])
+    # The random weights that it starts with are not to use up the caller's random numbers.
+    with torch.random.fork_rng(devices=[]):
+        model = _build(folder, config["model"])
+    _require_same_tensors(folder, expected=model.state_dict(), found=state)
+    model.load_state_dict(state)
+    return model.to(device).eval()
+
+
+def locate(source: str | Path) -> Path:
+    """The local folder of a checkpoint, downloaded from the Hugging Face hub where ``source`` names a repository.
+
+    Raises:
+        ValueError: there is no such folder, or the hub did not give one.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ValueError(f"a checkpoint is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, got the file {folder}")
+    name = str(source).removeprefix(_HUB_PREFIX) if isinstance(source, str) else ""
+    if not _HUB_NAME.fullmatch(name):
+        raise ValueError(f"no checkpoint folder {source}")
+
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=[WEIGHTS_FILE, CONFIG_FILE, CARD_FILE]))
+    except Exception as error:  # Which exceptions the client lets through depends on its version's HTTP library.
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ValueError(f"no folder {source} here, and the Hugging Face hub gave none: {reason}") from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What ``config.json`` of a checkpoint says: format, spd_version, model, checksum and provenance.
+
+    Raises:
+        ValueError: it is missing, is not a checkpoint's configuration, or is of another format.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise ValueError(f"checkpoint {folder} has no {CONFIG_FILE}")
+    try:
+        config = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(config, dict) or "format" not in config:
+        raise ValueError(f"{path} is not the configuration of an SPD checkpoint: it names no format")
+    if config["format"] != FORMAT:
+        writer = config.get("spd_version", "another version")
+        raise ValueError(
+            f"{path} has format {config['format']}, written by SPD {writer}; this SPD reads format {FORMAT}"
+        )
+    for name, kind in (("model", dict), ("checksum", str), ("provenance", dict)):
+        if not isinstance(config.get(name), kind):
+            raise ValueError(f"{path} must have {name!r}, a JSON {'object' if kind is dict else 'string'}")
+    return config
+
+
+def model_card(config: ModelConfig, parameters: int, provenance: Mapping[str, Any]) -> str:
+    """The model card: sizes, training, use, limits and licences, with the header that the Hugging Face hub reads.
+
+    Weights that were trained from timm's are under the licence that timm states for those.
+    """
+    timm_weights = timm.get_pretrained_cfg(config.encoder) if config.pretrained else None
+    licence = "apache-2.0" if not config.pretrained else (timm_weights and timm_weights.license) or "unknown"
+    height, width = config.train_size
+    weights_licence = (
+        f"The weights were trained from timm's weights of `{config.encoder}`, whose licence is {licence}."
+        if config.pretrained
+        else "The weights were trained from random values; no other weights are in them."
+    )
+    training = "\n".join(f"- {name}: {_one_line(value)}" for name, value in provenance.items()) or "Not recorded."
+    return f"""---
+library_name: spd
+pipeline_tag: depth-estimation
+license: {licence}
+---
+
+# Sparse Query-Point Depth
+
+Depth in metres at the pixels that are asked for: one RGB image is encoded once, and any number of its points is then
+decoded.
+
+```python
+import spd
+
+predictor = spd.load("FOLDER")  # this folder, or its name on the Hugging Face hub
+depth_m = predictor("image.jpg", [(320, 240), (100, 50)])  # (u, v) pixels of that image
+```
+
+| | |
+|---|---|
+| parameters | {parameters:,} |
+| encoder | {config.encoder} |
+| query width, decoder layers | {config.embed_dim}, {config.num_layers} |
+| interaction of queries | {config.interaction} |
+| training size | {width}x{height} |
+| canonical focal length | {config.canonical_focal_length:.1f} pixels at {width}x{height} |
+
+## Training
+
+{training}
+
+## Use
+
+Depth at clicks, keypoints or detections in photographs of indoor scenes, taken with an ordinary perspective camera.
+
+## Limits
+
+- Depth is z-depth: metres along the optical axis, not along the ray.
+- Absolute scale rests on the camera. With its intrinsics, depth is brought to its focal length; without them the camera
+  is taken to have the canonical focal length once the image is resized to the model.
+- Outdoor scenes, fisheye lenses, drawings, mirrors and glass are beyond what it was trained for.
+- Points of one question see each other: the answer at a pixel depends slightly on which others are asked with it.
+- It is no safety device: do not let it alone keep a machine away from people or obstacles.
+
+## Licences
+
+The code is Apache-2.0. {weights_licence}
+"""
+
+
+def _build(folder: Path, values: dict[str, Any]) -> SPD:
+    """The model of those configuration values; a wrong one is told with the file it is in."""
+    try:
+        return SPD(ModelConfig.from_json(values))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{folder / CONFIG_FILE}: {error}") from None
+
+
+def _read_weights(folder: Path, checksum: str) -> dict[str, Tensor]:
+    """The tensors of the weights, by name, once their bytes are what ``checksum`` says."""
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise ValueError(f"checkpoint {folder} has no {WEIGHTS_FILE}")
+    contents = path.read_bytes()
+    if (found := _checksum(contents)) != checksum:
+        raise ValueError(
+            f"{path} is not what {CONFIG_FILE} says: its checksum is {found[:19]}…, not {checksum[:19]}…; "
+            "the file was changed or its download is incomplete"
+        )
+    try:
+        return safetensors.torch.load(contents)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from None
+
+
+def _require_same_tensors(folder: Path, *, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    """Raise ``ValueError`` that names the tensors which differ in name or shape."""
+    shapes = [
+        f"{name} {tuple(found[name].shape)} in place of {tuple(expected[name].shape)}"
+        for name in expected.keys() & found.keys()
+        if found[name].shape != expected[name].shape
+    ]
+    problems = {
+        "lacks": sorted(expected.keys() - found.keys()),
+        "has unexpected": sorted(found.keys() - expected.keys()),
+        "has another shape of": sorted(shapes),
+    }
+    if told := [f"{what} {_some(names)}" for what, names in problems.items() if names]:
+        raise ValueError(f"{folder / WEIGHTS_FILE} does not fit its configuration: it {'; '.join(told)}")
+
+
+def _some(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    shown = ", ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
+
+
+def _one_line(value: Any) -> str:
+    """A JSON value as one line of a list: text as it is, the rest as JSON."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return " ".join(text.split())
+
+
+def _checksum(contents: bytes) -> str:
+    return f"sha256:{hashlib.sha256(contents).hexdigest()}"

@@ -1,0 +1,65 @@
+"""From an exception to one line on standard error and an exit status; only a bug shows a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+FAILED, CORRECTABLE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+
+EXTRA_OF_MODULE = {
+    "transformers": "baselines",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "onnxruntime": "onnx",
+    "openvino": "openvino",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "multipart": "serve",
+    "prometheus_client": "serve",
+    "gradio": "serve",
+    "ray": "batch",
+    "pyarrow": "batch",
+}
+"""Modules that a plain install lacks, and the extra that brings each."""
+
+
+class UsageError(ValueError):
+    """A command line that cannot be understood; names the command whose help says how."""
+
+    def __init__(self, prog: str, message: str) -> None:
+        super().__init__(f"{message} (see {prog} --help)")
+
+
+class CommandFailed(Exception):
+    """A run that started well and failed, such as a training whose loss is no longer finite; exit status 1."""
+
+
+def report(error: BaseException) -> int:
+    """Print the one line of ``error`` and return the exit status; raise again what only a bug can raise."""
+    if isinstance(error, BrokenPipeError):
+        # The reader went away, as `head` does. Python flushes standard output once more at exit: give it a sink.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    if isinstance(error, KeyboardInterrupt):
+        return say("interrupted", INTERRUPTED)
+    if isinstance(error, CommandFailed):
+        return say(f"error: {error}", FAILED)
+    if isinstance(error, ImportError) and (extra := missing_extra(error)):
+        return say(f"error: {error.name} is not installed; pip install 'spd-depth[{extra}]'", CORRECTABLE)
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return say(f"error: {error.filename}: {error.strerror}", CORRECTABLE)
+    if isinstance(error, (ValueError, OSError)):
+        return say(f"error: {error}", CORRECTABLE)
+    raise error
+
+
+def missing_extra(error: ImportError) -> str | None:
+    """The extra that would have brought the module; None for any other module."""
+    return EXTRA_OF_MODULE.get((error.name or "").partition(".")[0])
+
+
+def say(message: str, status: int) -> int:
+    """Print ``spd: message`` on standard error, as one line whatever it holds, and return ``status``."""
+    print("spd:", " ".join(message.split()), file=sys.stderr)
+    return status

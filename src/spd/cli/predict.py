@@ -1,0 +1,238 @@
+"""Depth in metres at pixels of an image.
+
+A pixel is U,V: 0,0 is the centre of the first one, U counts to the right and V down, as the image is displayed. Ask
+for single pixels (--points), for those in a file (--points-file), or for a regular grid (--grid).
+
+Example:
+  spd predict photo.jpg --checkpoint runs/rooms --points 320,240 100,50 --overlay depths.png
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from spd.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# All points of one question see each other: time grows with the square of their number.
+_LARGEST_GRID = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of ``spd predict``."""
+
+    image: tyro.conf.Positional[Path]
+    """The photograph."""
+    checkpoint: str
+    """Folder of the checkpoint, or owner/name of a repository on the Hugging Face hub."""
+    points: tuple[str, ...] = ()
+    """Pixels U,V."""
+    points_file: Path | None = None
+    """Pixels from a file: .csv (two columns, or a header with u and v), .json ([[u, v], ...] or [{"u": .., "v": ..},
+    ...]) or .npy (K, 2)."""
+    grid: int | None = None
+    """N x N pixels in a regular grid."""
+    intrinsics: tuple[float, float, float, float] | None = None
+    """FX FY CX CY of the camera in pixels of the image; without them a camera like that of the training is assumed."""
+    output: Path | None = None
+    """Also write the depths here, .csv or .json."""
+    overlay: Path | None = None
+    """Also draw them on the image, .png."""
+    device: str | None = None
+    """cpu, cuda, cuda:1...; None is cuda where there is one."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print JSON in place of the table: a list of u, v and depth_m."""
+
+
+def run(options: Options) -> None:
+    """Ask, write what is to be written, print."""
+    _check(options)
+    points = _read_points(options)
+
+    from spd.data.rgbd import read_image
+
+    image = read_image(options.image)
+    height, width = image.shape[:2]
+    if points is None:
+        points = _grid(options.grid or 0, width, height)
+
+    from spd.predictor import check_points, load
+
+    query_points = check_points(points, (height, width))
+    predictor = load(options.checkpoint, device=options.device)
+    depth_m = predictor(image, query_points, intrinsics=options.intrinsics)
+    answers = [
+        {"u": u, "v": v, "depth_m": round(depth, 6)}
+        for (u, v), depth in zip(query_points.tolist(), depth_m.tolist(), strict=True)
+    ]
+    contents = {}
+    if options.output:
+        contents[options.output] = _as_csv(answers) if _suffix(options.output) == ".csv" else _as_json(answers)
+    if options.overlay:
+        contents[options.overlay] = _draw(image, query_points, depth_m)
+
+    from spd.files import write_files
+
+    write_files(contents)
+    if options.json:
+        print_json(answers)
+    else:
+        rows = [(f"{row['u']:.10g}", f"{row['v']:.10g}", f"{row['depth_m']:.3f}") for row in answers]
+        print_table(("u", "v", "depth (m)"), rows)
+
+
+def _check(options: Options) -> None:
+    """Refuse what can be seen to be wrong before anything is read.
+
+    Raises:
+        ValueError: not exactly one way to say where, a file of a kind that is not known, an output that would replace
+            an input or has no folder.
+    """
+    ways = [bool(options.points), options.points_file is not None, options.grid is not None]
+    if sum(ways) != 1:
+        raise ValueError(f"give exactly one of --points, --points-file and --grid, got {sum(ways) or 'none'}")
+    if options.grid is not None and not 1 <= options.grid <= _LARGEST_GRID:
+        raise ValueError(f"--grid must be between 1 and {_LARGEST_GRID}, got {options.grid}")
+    files: list[tuple[str, Path | None, tuple[str, ...]]] = [
+        ("--points-file", options.points_file, (".csv", ".json", ".npy")),
+        ("--output", options.output, (".csv", ".json")),
+        ("--overlay", options.overlay, (".png",)),
+    ]
+    for name, path, suffixes in files:
+        if path and _suffix(path) not in suffixes:
+            raise ValueError(f"{name} must end in {' or '.join(suffixes)}, got {path}")
+    inputs = [path.resolve() for path in (options.image, options.points_file) if path]
+    for name, path, _ in files[1:]:
+        if path and path.resolve() in inputs:
+            raise ValueError(f"{name} would replace the input {path}")
+        if path and not path.resolve().parent.is_dir():
+            raise ValueError(f"{name} {path} has no folder: {path.parent} does not exist")
+
+
+def _read_points(options: Options) -> Any:
+    """What ``--points`` or ``--points-file`` says, as something for NumPy; None for a grid.
+
+    Raises:
+        ValueError: it cannot be read as points.
+        OSError: there is no such file.
+    """
+    path = options.points_file
+    if path is None:
+        return [_parse_pair(text) for text in options.points] or None
+    if _suffix(path) == ".npy":
+        return _read_npy(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} must be text in UTF-8: {error}") from None
+    return _parse_csv(path, text) if _suffix(path) == ".csv" else _parse_json(path, text)
+
+
+def _parse_pair(text: str) -> tuple[float, float]:
+    try:
+        u, v = (float(number) for number in text.split(","))
+    except ValueError:
+        raise ValueError(f"--points must be pixels U,V such as 320,240, got {text!r}") from None
+    return u, v
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is not a .npy array of numbers: {error}") from None
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} must hold one .npy array, got an archive of arrays")
+    return array
+
+
+def _parse_csv(path: Path, text: str) -> list[tuple[float, float]]:
+    """Rows of two numbers, or after a header, what is in its columns u and v."""
+    try:
+        rows = [
+            (line, [cell.strip() for cell in row]) for line, row in enumerate(csv.reader(io.StringIO(text)), 1) if row
+        ]
+    except csv.Error as error:
+        raise ValueError(f"{path} is not CSV: {error}") from None
+    columns, width = (0, 1), 2
+    if rows and not all(_is_number(cell) for cell in rows[0][1]):
+        header = [cell.lower() for cell in rows.pop(0)[1]]
+        if header.count("u") != 1 or header.count("v") != 1:
+            raise ValueError(f"{path} must have two numbers in a row or a header with u and v, got {','.join(header)}")
+        columns, width = (header.index("u"), header.index("v")), len(header)
+    points = []
+    for line, row in rows:
+        if len(row) != width or not all(_is_number(row[column]) for column in columns):
+            raise ValueError(f"{path} line {line} must be {width} cells with the numbers u and v, got {','.join(row)}")
+        points.append((float(row[columns[0]]), float(row[columns[1]])))
+    return points
+
+
+def _parse_json(path: Path, text: str) -> list[list[float]]:
+    """A list of [u, v] or of objects with u and v."""
+    try:
+        items = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(items, list):
+        raise ValueError(f"{path} must be a list of points, got {type(items).__name__}")
+    points = []
+    for index, item in enumerate(items):
+        pair = [item.get("u"), item.get("v")] if isinstance(item, dict) else item
+        if not (isinstance(pair, list) and len(pair) == 2 and all(type(number) in (int, float) for number in pair)):
+            got = json.dumps(item)
+            raise ValueError(f'{path} must hold points [u, v] or {{"u": .., "v": ..}}, got {got[:80]} at index {index}')
+        points.append(pair)
+    return points
+
+
+def _grid(count: int, width: int, height: int) -> np.ndarray:
+    """The centres of ``count`` x ``count`` equal cells of the image, row by row."""
+    import numpy as np
+
+    steps = (np.arange(count) + 0.5) / count
+    u, v = np.meshgrid(steps * width - 0.5, steps * height - 0.5)
+    return np.stack((u.ravel(), v.ravel()), axis=1)
+
+
+def _draw(image: np.ndarray, query_points: np.ndarray, depth_m: np.ndarray) -> bytes:
+    from PIL import Image
+
+    from spd.visualize import draw_depths
+
+    picture = io.BytesIO()
+    Image.fromarray(draw_depths(image, query_points, depth_m)).save(picture, "PNG")
+    return picture.getvalue()
+
+
+def _as_csv(answers: list[dict[str, float]]) -> bytes:
+    lines = ["u,v,depth_m", *(",".join(f"{value:.10g}" for value in row.values()) for row in answers)]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _as_json(answers: list[dict[str, float]]) -> bytes:
+    return (json.dumps(answers, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _suffix(path: Path) -> str:
+    return path.suffix.lower()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

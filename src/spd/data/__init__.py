@@ -1,0 +1,1 @@
+"""RGB-D frames: files, transforms, query points, batches."""

@@ -1,0 +1,134 @@
+"""From a scene to a picture: what each pixel sees, the colour of it, and the sensor.
+
+Depth is float64 and exact, shading is float32.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Float32, Int16, UInt8
+
+from spd.data.room_geometry import SHELL, Primitive, cast
+from spd.data.room_light import Surface, shade, turn
+from spd.data.room_scene import Scene
+from spd.data.room_textures import Material, albedo
+
+
+def render(
+    scene: Scene, size: tuple[int, int], rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]]:
+    """The picture of a scene and its z-depth in metres, at (height, width); ``rng`` draws the sensor's noise."""
+    depth, owner = cast(scene.size, scene.primitives, scene.camera, size)
+    surface = _surface(scene, depth, owner)
+    return _develop(shade(scene, surface, size), scene, rng), depth
+
+
+def _surface(scene: Scene, depth: Float[np.ndarray, "H W"], owner: Int16[np.ndarray, "H W"]) -> Surface:
+    """Position, normal and colour of what each pixel sees, one primitive after the other."""
+    size, camera = depth.shape, scene.camera
+    intrinsics = camera.intrinsics((size[0], size[1]))
+    x = ((np.arange(size[1]) - intrinsics.cx) / intrinsics.fx)[None, :]
+    y = ((np.arange(size[0]) - intrinsics.cy) / intrinsics.fy)[:, None]
+    rays = np.stack([row[0] * x + (row[1] * y + row[2]) for row in camera.rotation.T]).reshape(3, -1)
+    points = (camera.position[:, None] + rays * depth.ravel()).astype(np.float32)
+    length = np.sqrt((rays * rays).sum(0))
+    view = (rays / -length).astype(np.float32)
+    count = points.shape[1]
+    surface = Surface(
+        points,
+        np.zeros((3, count), np.float32),
+        view,
+        np.zeros((3, count), np.float32),
+        np.zeros(count, np.float32),
+        np.zeros(count, np.float32),
+        np.full(count, -1, np.int16),
+    )
+    pixel = (depth.ravel() / intrinsics.fx).astype(np.float32)
+    flat = owner.ravel()
+    order = np.argsort(flat, kind="stable")
+    present, starts = np.unique(flat[order], return_index=True)
+    for index, pixels in zip(present, np.split(order, starts[1:]), strict=True):
+        if index == SHELL:
+            _paint_shell(scene, surface, pixels, pixel)
+        else:
+            _paint(scene.primitives[index], surface, pixels, pixel)
+    return surface
+
+
+def _paint_shell(scene: Scene, surface: Surface, pixels: np.ndarray, pixel: np.ndarray) -> None:
+    """Fill in the walls, the floor and the ceiling."""
+    half = np.array(scene.size, np.float32)[:, None] / 2
+    points = surface.points[:, pixels]
+    local = (points - half) / half
+    axis = np.abs(local).argmax(0)
+    side = np.take_along_axis(local, axis[None], 0)[0] > 0
+    for face, material in enumerate(scene.shell):
+        number, far = divmod(face, 2)
+        chosen = (axis == number) & (side == bool(far))
+        if chosen.any():
+            normal = np.zeros((3, 1), np.float32)
+            normal[number] = -1.0 if far else 1.0
+            u, v = points[0 if number == 1 else 1, chosen], points[0 if number == 2 else 2, chosen]
+            _fill(material, surface, pixels[chosen], u, v, normal, pixel)
+
+
+def _paint(primitive: Primitive, surface: Surface, pixels: np.ndarray, pixel: np.ndarray) -> None:
+    """Fill in the pixels that see a primitive."""
+    half = np.array(primitive.half, np.float32)[:, None]
+    matrix, centre = primitive.world_to_unit()
+    rotation = (matrix * half).astype(np.float32)
+    local = np.stack(turn(rotation, surface.points[:, pixels] - centre.astype(np.float32)[:, None]))
+    unit = local / half
+    surface.piece[pixels] = primitive.piece
+    if primitive.kind == "box":
+        axis = np.abs(unit).argmax(0)
+        normal = np.sign(unit) * (axis == np.arange(3)[:, None])
+        u, v = np.where(axis == 1, local[0], local[1]), np.where(axis == 2, local[0], local[2])
+    else:
+        normal, u, v = unit / half, np.arctan2(unit[1], unit[0]) * half[0], local[2]
+        if primitive.kind == "cylinder":
+            cap = np.abs(unit[2]) > 1 - 1e-4
+            normal[2] = np.where(cap, np.sign(unit[2]), 0)
+            normal[:2, cap] = 0
+            u, v = np.where(cap, local[0], u), np.where(cap, local[1], v)
+        normal /= np.sqrt((normal * normal).sum(0))
+    _fill(primitive.material, surface, pixels, u, v, np.stack(turn(rotation.T, normal)), pixel)
+
+
+def _fill(
+    material: Material,
+    surface: Surface,
+    pixels: np.ndarray,
+    u: np.ndarray,
+    v: np.ndarray,
+    normal: np.ndarray,
+    pixel: np.ndarray,
+) -> None:
+    """Fill in pixels that see one material; ``pixel`` is how wide every pixel is where it looks, in metres."""
+    surface.normals[:, pixels] = normal
+    facing = np.abs((normal * surface.view[:, pixels]).sum(0))
+    surface.colour[:, pixels] = albedo(material, u, v, pixel[pixels] / np.maximum(facing, np.float32(0.15)))
+    surface.gloss[pixels] = material.gloss
+    surface.glow[pixels] = material.glow
+
+
+def _develop(
+    radiance: Float32[np.ndarray, "3 H W"], scene: Scene, rng: np.random.Generator
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Exposure, a lens that is not quite sharp, a shoulder for the highlights, sRGB, sensor noise."""
+    radiance *= np.float32(scene.exposure / max(float(np.minimum(radiance, 1.5).mean()), 1e-3))
+    for axis in (1, 2):
+        blurred = radiance * np.float32(0.7)
+        ahead, behind = np.roll(radiance, 1, axis), np.roll(radiance, -1, axis)
+        edge = [slice(None)] * 3
+        edge[axis] = slice(0, 1)
+        ahead[tuple(edge)] = radiance[tuple(edge)]
+        edge[axis] = slice(-1, None)
+        behind[tuple(edge)] = radiance[tuple(edge)]
+        radiance = blurred + np.float32(0.15) * (ahead + behind)
+    # Linear to 0.6, then an exponential shoulder that ends at 1.
+    bright = 1 - np.float32(0.4) * np.exp((np.float32(0.6) - radiance) / np.float32(0.4))
+    radiance = np.where(radiance > 0.6, bright, radiance)
+    grey = 255 * radiance ** np.float32(1 / 2.2)
+    grey += rng.standard_normal(grey.shape[1:], np.float32) * np.float32(scene.noise)
+    return np.ascontiguousarray(np.clip(grey + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0))

@@ -1,0 +1,217 @@
+"""What a model is asked about each image, its answers, and their scores.
+
+Three steps that know nothing of each other: questions are fixed by the image's name and the protocol's version, so
+every model and every K gets the same; predictions are arrays; scores are computed from the arrays alone.
+``docs/evaluation.md`` says the same in words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Real
+
+from spd.data.rgbd import Frame, RGBDDataset
+from spd.evaluation.metrics import (
+    MAX_DEPTH_M,
+    MIN_DEPTH_M,
+    Metrics,
+    clamp_depth,
+    compute_metrics,
+    mean_metrics,
+    standard_errors,
+)
+
+Crop = Literal["eigen", "none"]
+
+PROTOCOL_VERSION = 1
+"""Part of the seed of every image's points; rises when figures of before and after cannot be compared."""
+NUM_SHARED_POINTS = 1024
+"""Points per image that are asked in groups of K, the same for every K up to this."""
+NUM_SINGLE_POINTS = 64
+"""Points per image that are asked one by one."""
+
+_EIGEN_SIZE = (480, 640)
+_EIGEN_ROWS, _EIGEN_COLUMNS = slice(45, 471), slice(41, 601)
+
+
+@runtime_checkable
+class EncodesImages(Protocol):
+    """What is evaluated: ``spd.Predictor``, or whatever else encodes an image into something that answers points."""
+
+    def encode(self, image: np.ndarray, *, intrinsics: Any) -> Callable[[np.ndarray], np.ndarray]:
+        """(H, W, 3) uint8 to a function from (K, 2) xy pixels to (K,) metres."""
+        ...
+
+
+class ImagePrediction(NamedTuple):
+    """A model's answers about one image, as it gave them."""
+
+    image: str
+    """The image's path in its data set."""
+    query_points: Float[np.ndarray, "N 2"]
+    """xy pixels in the order asked."""
+    true_m: Real[np.ndarray, "N"]
+    predicted_m: Real[np.ndarray, "N"]
+    seconds: float
+    """For encoding the image and answering all questions; reading the file is not in it."""
+
+
+class ImageScore(NamedTuple):
+    """Metrics over all points that were asked about one image."""
+
+    image: str
+    num_points: int
+    metrics: Metrics
+
+
+class Scores(NamedTuple):
+    """Metrics of a model on a data set."""
+
+    per_image: tuple[ImageScore, ...]
+    mean: Metrics
+    """Mean over the images of their metrics: the figure to report."""
+    standard_error: Metrics | None
+    """Of ``mean``, from the differences between images; None for a single image."""
+    pooled: Metrics
+    """Over all points of all images together."""
+    images_per_second: float
+    """At the median image; see :class:`ImagePrediction`."""
+
+
+def num_points_asked(num_queries: int) -> int:
+    """Points that an image is asked in groups of ``num_queries``; every group is full.
+
+    Raises:
+        ValueError: ``num_queries`` is below 1.
+
+    Example:
+        >>> [num_points_asked(k) for k in (1, 64, 256, 1000, 1024, 4096)]
+        [64, 1024, 1024, 1000, 1024, 4096]
+    """
+    if num_queries < 1:
+        raise ValueError(f"num_queries must be at least 1, got {num_queries}")
+    if num_queries == 1:
+        return NUM_SINGLE_POINTS
+    return num_queries * max(1, NUM_SHARED_POINTS // num_queries)
+
+
+def valid_pixels(depth_m: Real[np.ndarray, "H W"], crop: Crop) -> Bool[np.ndarray, "H W"]:
+    """Pixels that may be asked: a true depth between 1e-3 and 10 m, inside the crop.
+
+    Raises:
+        ValueError: the crop is ``eigen`` and the depth is not 640x480, for which the crop is defined.
+    """
+    valid = (depth_m > MIN_DEPTH_M) & (depth_m < MAX_DEPTH_M)
+    if crop == "none":
+        return valid
+    if depth_m.shape != _EIGEN_SIZE:
+        height, width = depth_m.shape
+        raise ValueError(f"crop eigen is defined for 640x480, got depth of {width}x{height}; use crop none")
+    inside = np.zeros_like(valid)
+    inside[_EIGEN_ROWS, _EIGEN_COLUMNS] = True
+    return valid & inside
+
+
+def fixed_points(image: str, valid_mask: Bool[np.ndarray, "H W"], num_points: int) -> Float[np.ndarray, "N 2"]:
+    """The first ``num_points`` of the image's random sequence of valid pixels, xy; all of them where there are fewer.
+
+    Every pixel has a random 64-bit key that depends on the name, the protocol's version and its place; the valid ones
+    come in the order of their keys. Uniform, without repetition, and a prefix of what any larger number gives.
+    """
+    digest = hashlib.sha256(f"{PROTOCOL_VERSION}\n{image}".encode()).digest()
+    # The raw stream of the bit generator, which NumPy keeps from version to version; what is made of it may change.
+    keys = np.random.PCG64(int.from_bytes(digest, "big")).random_raw(valid_mask.size)
+    pixels = np.flatnonzero(valid_mask)
+    keys = keys[pixels]
+    if num_points < len(pixels):
+        first = np.argpartition(keys, num_points)[:num_points]
+        pixels, keys = pixels[first], keys[first]
+    rows, columns = np.divmod(pixels[np.argsort(keys)], valid_mask.shape[1])
+    return np.stack((columns, rows), axis=1).astype(np.float64)
+
+
+def predict(
+    predictor: EncodesImages, dataset: RGBDDataset, root: Path, *, num_queries: int, crop: Crop
+) -> Iterator[ImagePrediction]:
+    """Ask the predictor about every frame, in their order.
+
+    Args:
+        predictor: is given each image with its camera, where the manifest has one.
+        dataset: the frames.
+        root: the data set's folder, to which images are named.
+        num_queries: K points that are asked at once.
+        crop: ``eigen``, or ``none`` for the whole image.
+
+    Raises:
+        ValueError: a file cannot be read, does not fit the crop, or has no valid depth; the message names it.
+    """
+    num_points = num_points_asked(num_queries)
+    for index, frame in enumerate(dataset.frames):
+        sample = dataset[index]
+        pixels = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
+        name = image_name(frame, root)
+        points, true_m = _questions(frame, name, sample.depth_m.numpy(), crop, num_points)
+        start = time.perf_counter()
+        scene = predictor.encode(pixels, intrinsics=frame.intrinsics)
+        predicted_m = ask(scene, points, num_queries)
+        yield ImagePrediction(name, points, true_m, predicted_m, time.perf_counter() - start)
+
+
+def ask(
+    scene: Callable[[np.ndarray], np.ndarray], query_points: Float[np.ndarray, "N 2"], num_queries: int
+) -> Real[np.ndarray, "N"]:
+    """The scene's answers to the points in groups of ``num_queries``, in the order of the points."""
+    groups = [query_points[start : start + num_queries] for start in range(0, len(query_points), num_queries)]
+    return np.concatenate([scene(group) for group in groups])
+
+
+def score(predictions: Sequence[ImagePrediction]) -> Scores:
+    """Clamp the predictions and compute the metrics per image, over images and over all points.
+
+    Raises:
+        ValueError: there is no image, or one without a point.
+    """
+    if not predictions:
+        raise ValueError("scores need at least one image, got none")
+    clamped = [clamp_depth(prediction.predicted_m) for prediction in predictions]
+    per_image = tuple(
+        ImageScore(prediction.image, len(depth_m), compute_metrics(depth_m, prediction.true_m))
+        for prediction, depth_m in zip(predictions, clamped, strict=True)
+    )
+    metrics = [image.metrics for image in per_image]
+    return Scores(
+        per_image=per_image,
+        mean=mean_metrics(metrics),
+        standard_error=standard_errors(metrics),
+        pooled=compute_metrics(
+            np.concatenate(clamped), np.concatenate([prediction.true_m for prediction in predictions])
+        ),
+        images_per_second=1 / float(np.median([prediction.seconds for prediction in predictions])),
+    )
+
+
+def image_name(frame: Frame, root: Path) -> str:
+    """The image's path as the manifest has it, with forward slashes: the same wherever the data set lies."""
+    return (frame.image.relative_to(root) if frame.image.is_relative_to(root) else frame.image).as_posix()
+
+
+def _questions(
+    frame: Frame, name: str, depth_m: np.ndarray, crop: Crop, num_points: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points and their true depths; errors name the depth's file."""
+    try:
+        valid_mask = valid_pixels(depth_m, crop)
+    except ValueError as error:
+        raise ValueError(f"{frame.depth}: {error}") from None
+    points = fixed_points(name, valid_mask, num_points)
+    if len(points) == 0:
+        region = "inside crop eigen" if crop == "eigen" else "anywhere"
+        raise ValueError(f"{frame.depth} has no valid depth (between {MIN_DEPTH_M} and {MAX_DEPTH_M} m) {region}")
+    columns, rows = points.astype(np.int64).T
+    return points, depth_m[rows, columns]

@@ -1,0 +1,1 @@
+"""The network: encoder, neck, memory, and the decoder of query points."""

@@ -1,0 +1,137 @@
+"""Multi-scale deformable attention: each head reads a few points per level (plan 6.2; Zhu et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from spd.config import OffsetUnit
+from spd.coordinates import cells_to_grid, read_bilinear
+from spd.model.attention import RESIDUAL_GAIN, initialise_linear
+
+
+def deformable_read(
+    value_maps: Sequence[Tensor],
+    sampling_cells: Float[Tensor, "B K M L P 2"],
+    attention_weights: Float[Tensor, "B K M L P"],
+) -> Float[Tensor, "B K D"]:
+    """Σ over levels l and points p of weight · V_l(cell), each head in its own channels.
+
+    Args:
+        value_maps: one (B, D, H_l, W_l) map per level, D = M·d with head-major channels.
+        sampling_cells: xy of every sample in the cells of its level; reads clamp to the border.
+        attention_weights: the weight of every sample.
+
+    Returns:
+        The heads' sums side by side.
+    """
+    batch, num_queries, num_heads = sampling_cells.shape[:3]
+    samples = []
+    for level, value in enumerate(value_maps):
+        height, width = value.shape[-2:]
+        grid = cells_to_grid(sampling_cells[:, :, :, level], height, width)
+        samples.append(
+            F.grid_sample(
+                value.to(grid.dtype).unflatten(1, (num_heads, -1)).flatten(0, 1),
+                grid.transpose(1, 2).flatten(0, 1),
+                mode="bilinear",
+                padding_mode="border",
+                align_corners=False,
+            )
+        )
+    # (B·M, d, K, L·P) samples against (B·M, 1, K, L·P) weights.
+    weights = attention_weights.transpose(1, 2).reshape(batch * num_heads, 1, num_queries, -1)
+    read = (torch.cat(samples, dim=-1) * weights.to(sampling_cells.dtype)).sum(-1)
+    return read.unflatten(0, (batch, num_heads)).flatten(1, 2).transpose(1, 2).to(value_maps[0].dtype)
+
+
+def deformable_read_reference(
+    value_maps: Sequence[Tensor],
+    sampling_cells: Float[Tensor, "B K M L P 2"],
+    attention_weights: Float[Tensor, "B K M L P"],
+) -> Float[Tensor, "B K D"]:
+    """:func:`deformable_read` as the plan writes it, one head, level and point at a time; slow, to be compared with.
+
+    Reads the whole map at the point and takes the head's slice of it (plan 6.2.1, step 4).
+    """
+    _, _, num_heads, num_levels, num_points, _ = sampling_cells.shape
+    head_width = value_maps[0].shape[1] // num_heads
+    heads = []
+    for head in range(num_heads):
+        channels = slice(head * head_width, (head + 1) * head_width)
+        total = value_maps[0].new_zeros(())
+        for level in range(num_levels):
+            for point in range(num_points):
+                read = read_bilinear(value_maps[level], sampling_cells[:, :, head, level, point])
+                total = total + attention_weights[:, :, head, level, point, None] * read[..., channels]
+        heads.append(total)
+    return torch.cat(heads, dim=-1)
+
+
+class DeformableAttention(nn.Module):
+    """Where to read and how much, both predicted from the query; no keys.
+
+    Args:
+        embed_dim: D of queries and value maps.
+        num_heads: M; each reads its own D/M channels.
+        num_levels: L.
+        num_points: P per head and level.
+        offset_unit: ``cell`` takes the predicted offsets in cells of their level, so that a step means the same at
+            every image size and on both axes; ``normalized`` takes them in the plan's [-1, 1] of the whole map.
+    """
+
+    def __init__(
+        self, embed_dim: int, num_heads: int, num_levels: int, num_points: int, offset_unit: OffsetUnit
+    ) -> None:
+        super().__init__()
+        self.shape = (num_heads, num_levels, num_points)
+        self.offset_unit: OffsetUnit = offset_unit
+        samples = num_heads * num_levels * num_points
+        self.sampling_offsets = nn.Linear(embed_dim, 2 * samples)
+        self.attention_weights = nn.Linear(embed_dim, samples)
+        self.output = nn.Linear(embed_dim, embed_dim)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        # Queries are normalised, so offsets start with a deviation of 0.01·√D: about a seventh of a cell, enough to
+        # tell the points of a head apart and near enough to the query for the first gradients to mean something.
+        nn.init.normal_(self.sampling_offsets.weight, std=0.01)
+        nn.init.zeros_(self.sampling_offsets.bias)
+        # Every sample starts with the same weight.
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        initialise_linear(self.output, gain=RESIDUAL_GAIN)
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "B K D"],
+        reference_points: Sequence[Tensor],
+        value_maps: Sequence[Tensor],
+    ) -> Float[Tensor, "B K D"]:
+        """What each query reads, projected.
+
+        Args:
+            hidden: normalised queries.
+            reference_points: the queries in the cells of each level, (B, K, 2) each.
+            value_maps: (B, D, H_l, W_l) per level.
+        """
+        reference = torch.stack(tuple(reference_points), dim=2)
+        cells = reference[:, :, None, :, None, :] + self.offsets_in_cells(hidden, value_maps).to(reference.dtype)
+        num_heads, num_levels, num_points = self.shape
+        logits = self.attention_weights(hidden).unflatten(-1, (num_heads, num_levels * num_points))
+        weights = logits.softmax(-1).unflatten(-1, (num_levels, num_points))
+        return self.output(deformable_read(value_maps, cells, weights))
+
+    def offsets_in_cells(
+        self, hidden: Float[Tensor, "B K D"], value_maps: Sequence[Tensor]
+    ) -> Float[Tensor, "B K M L P 2"]:
+        """xy steps from the query to its samples, in cells of each level."""
+        offsets = self.sampling_offsets(hidden).unflatten(-1, (*self.shape, 2))
+        if self.offset_unit == "cell":
+            return offsets
+        spans = [((value.shape[-1] - 1) / 2, (value.shape[-2] - 1) / 2) for value in value_maps]
+        return offsets * offsets.new_tensor(spans)[:, None, :]

@@ -1,0 +1,86 @@
+"""ConvNeXt V2 through timm, with global self-attention between its third and fourth stage (plan 3, 4.1)."""
+
+from __future__ import annotations
+
+import timm
+from jaxtyping import Float
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from spd.model.attention import MapTransformer
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class ConvNeXtEncoder(nn.Module):
+    """Four feature maps of strides 4, 8, 16 and 32.
+
+    The output of stage 3 passes two self-attention blocks before it goes on to stage 4, so L3 sees the whole image
+    and L4 inherits that.
+
+    Args:
+        name: a ConvNeXt or ConvNeXt V2 of timm, with or without the tag of its weights.
+        num_heads: heads of the self-attention blocks.
+        ffn_ratio: width of their feed-forward layers over that of the map.
+        dropout: of the self-attention blocks.
+
+    Raises:
+        ValueError: timm has no such model, or it is no ConvNeXt.
+    """
+
+    def __init__(self, name: str, num_heads: int, ffn_ratio: int, dropout: float) -> None:
+        super().__init__()
+        self.backbone = _create_backbone(name)
+        self.channels: tuple[int, ...] = tuple(info["num_chs"] for info in self.backbone.feature_info)
+        self.self_attention = MapTransformer(self.channels[2], num_heads, ffn_ratio, dropout)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Normalised images, H and W multiples of 32, to the outputs of the four stages, (B, C, H/s, W/s) each."""
+        stage1, stage2, stage3, stage4 = self.backbone.stages
+        features1 = stage1(self.backbone.stem(images))
+        features2 = stage2(features1)
+        features3 = self.self_attention(stage3(features2))
+        return features1, features2, features3, stage4(features3)
+
+    def load_pretrained(self) -> str:
+        """Copy timm's weights of this model into the backbone, downloading them where they are not cached.
+
+        Returns:
+            The weights' licence as timm states it, to be told to the user: ConvNeXt V2's are CC BY-NC 4.0.
+
+        Raises:
+            ValueError: the weights cannot be had.
+        """
+        name = self.backbone.pretrained_cfg.get("architecture")
+        tag = self.backbone.pretrained_cfg.get("tag")
+        full_name = f"{name}.{tag}" if tag else name
+        try:
+            source = timm.create_model(full_name, pretrained=True, num_classes=0)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise ValueError(
+                f"the pretrained weights of {full_name} could not be loaded ({_first_line(error)}); "
+                "with --model.pretrained false training starts from random weights"
+            ) from error
+        unused = ("head.", "norm_pre.")
+        weights = {key: value for key, value in source.state_dict().items() if not key.startswith(unused)}
+        self.backbone.load_state_dict(weights)
+        return str(self.backbone.pretrained_cfg.get("license") or "unknown")
+
+
+def _create_backbone(name: str) -> nn.Module:
+    try:
+        backbone = timm.create_model(name, pretrained=False, num_classes=0)
+    except RuntimeError as error:
+        raise ValueError(f"encoder must be a ConvNeXt of timm, got {name!r}: {_first_line(error)}") from error
+    if type(backbone).__name__ != "ConvNeXt" or backbone.feature_info[-1]["reduction"] != 32:
+        raise ValueError(f"encoder must be a ConvNeXt of timm with strides 4 to 32, got {name!r}")
+    # Its classifier's norm and pooling are never used here, and unused parameters break DDP. A few variants
+    # (convnext_tiny_hnf) have that norm before the head, as norm_pre.
+    backbone.head = nn.Identity()
+    backbone.norm_pre = nn.Identity()
+    return backbone
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,36 @@
+"""Attention between the queries of an image (plan 6.2.2; Mask2Former's decoder layer)."""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from spd.model.attention import RESIDUAL_GAIN, attend, initialise_linear, split_heads
+
+
+class QueryAttention(nn.Module):
+    """Self-attention with the position added to queries and keys, not to values: values are pure content."""
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.query = nn.Linear(embed_dim, embed_dim)
+        self.key = nn.Linear(embed_dim, embed_dim)
+        self.value = nn.Linear(embed_dim, embed_dim)
+        self.output = nn.Linear(embed_dim, embed_dim)
+        initialise_linear(self.query, self.key, self.value)
+        initialise_linear(self.output, gain=RESIDUAL_GAIN)
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "B K D"],
+        position: Float[Tensor, "B K D"],
+        query_mask: Bool[Tensor, "B K"] | None = None,
+    ) -> Float[Tensor, "B K D"]:
+        """What each normalised query reads of the others, projected; masked queries are read by none."""
+        placed = hidden + position
+        query = split_heads(self.query(placed), self.num_heads)
+        key = split_heads(self.key(placed), self.num_heads)
+        value = split_heads(self.value(hidden), self.num_heads)
+        return self.output(attend(query, key, value, query_mask, self.dropout if self.training else 0.0))

@@ -1,0 +1,69 @@
+"""B1: a query's first state, from the four levels at its pixel and where that pixel is (plan 6.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from spd.coordinates import read_bilinear
+from spd.model.attention import initialise_linear
+
+
+class FourierCode(nn.Module):
+    """sin and cos of 2π·2^l·u/W and 2π·2^l·v/H for ``bands`` octaves l from ``lowest_octave`` on.
+
+    Ordered sin u, cos u, sin v, cos v, the octaves innermost: 4·bands numbers, 32 in the plan. Computed in float32
+    at least: the highest octave's phase reaches 2π·128.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, bands: int, lowest_octave: int) -> None:
+        super().__init__()
+        octaves = torch.arange(lowest_octave, lowest_octave + bands, dtype=torch.float64)
+        self.register_buffer("frequencies", 2 * math.pi * 2**octaves, persistent=False)
+
+    def forward(self, query_points: Float[Tensor, "B K 2"], image_size: tuple[int, int]) -> Float[Tensor, "B K F"]:
+        """xy pixel indices of unpadded images of ``image_size`` (height, width) to their codes."""
+        height, width = image_size
+        position = query_points / query_points.new_tensor((width, height))
+        phase = position.unsqueeze(-1) * self.frequencies.to(query_points.dtype)
+        return torch.stack((phase.sin(), phase.cos()), dim=-2).flatten(2)
+
+
+class QuerySeed(nn.Module):
+    """h⁰ = LN(W [L1(q); L2(q); L3(q); L4(q); code(q)]) and the position that query attention adds."""
+
+    def __init__(
+        self, neck_channels: Sequence[int], embed_dim: int, fourier_bands: int, fourier_lowest_octave: int
+    ) -> None:
+        super().__init__()
+        self.code = FourierCode(fourier_bands, fourier_lowest_octave)
+        code_size = 4 * fourier_bands
+        self.project = nn.Linear(sum(neck_channels) + code_size, embed_dim)
+        self.norm = nn.LayerNorm(embed_dim)
+        self.position = nn.Linear(code_size, embed_dim)
+        initialise_linear(self.project, self.position)
+
+    def forward(
+        self,
+        levels: Sequence[Tensor],
+        reference_points: Sequence[Tensor],
+        query_points: Float[Tensor, "B K 2"],
+        image_size: tuple[int, int],
+    ) -> tuple[Float[Tensor, "B K D"], Float[Tensor, "B K D"]]:
+        """Seeds and positions, both (B, K, D).
+
+        Args:
+            levels: L1...L4, (B, C_l, H_l, W_l) each.
+            reference_points: the queries in the cells of each level, (B, K, 2) each.
+            query_points: the queries in pixels.
+            image_size: (height, width) before padding.
+        """
+        code = self.code(query_points, image_size).to(levels[0].dtype)
+        centre = [read_bilinear(level, cells) for level, cells in zip(levels, reference_points, strict=True)]
+        return self.norm(self.project(torch.cat((*centre, code), dim=-1))), self.position(code)

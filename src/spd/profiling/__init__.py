@@ -1,0 +1,1 @@
+"""What the model costs: parameters and multiply-accumulates by component."""

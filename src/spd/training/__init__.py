@@ -1,0 +1,1 @@
+"""Training: losses, the Lightning module, what to watch, and the recipes."""

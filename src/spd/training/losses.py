@@ -1,0 +1,81 @@
+"""Scale-invariant log loss on query points and, densely, on coarse maps (plan 7.2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+# Below this the square root's slope grows without bound (design decision on SILog).
+_SMALLEST_RADICAND = 1e-6
+
+
+class ImageLoss(NamedTuple):
+    """A loss averaged over the images that have anything to compare."""
+
+    mean: Float[Tensor, ""]
+    """Zero, yet connected to the graph, where no image has."""
+    skipped: Int[Tensor, ""]
+    """Images without a single valid value."""
+
+
+def silog_loss(
+    log_depth: Float[Tensor, "B N"],
+    true_log_depth: Float[Tensor, "B N"],
+    valid_mask: Bool[Tensor, "B N"],
+    lam: float,
+) -> ImageLoss:
+    """√(mean δ² − λ (mean δ)²) per image with δ = predicted − true log depth, then the mean over images.
+
+    λ = 1 is the standard deviation of δ and forgives any error of scale; λ = 0 is its root mean square. Per image, so
+    that one image's error of scale does not cancel another's. Computed in float32, the radicand clamped at 1e-6.
+
+    Args:
+        log_depth: predictions; anything finite where ``valid_mask`` is False.
+        true_log_depth: the truth, likewise.
+        valid_mask: which values count.
+        lam: λ.
+    """
+    weight = valid_mask.float()
+    delta = torch.where(valid_mask, log_depth.float() - true_log_depth.float(), 0.0)
+    count = weight.sum(1)
+    number = count.clamp(min=1)
+    radicand = delta.square().sum(1) / number - lam * (delta.sum(1) / number).square()
+    per_image = radicand.clamp(min=_SMALLEST_RADICAND).sqrt()
+    has_any = count > 0
+    # Multiplying keeps a batch of only empty images connected to the graph, which DDP needs.
+    mean = (per_image * has_any).sum() / has_any.sum().clamp(min=1) + 0.0 * log_depth.float().sum()
+    return ImageLoss(mean, (~has_any).sum())
+
+
+def pool_valid_depth(
+    depth_m: Float[Tensor, "B H W"], stride: int
+) -> tuple[Float[Tensor, "B h w"], Bool[Tensor, "B h w"]]:
+    """Mean depth of the valid pixels of each stride × stride cell, and which cells have any.
+
+    Args:
+        depth_m: metres, 0 where there is no measurement; H and W multiples of ``stride``.
+        stride: pixels per cell.
+    """
+    valid = (depth_m > 0).to(depth_m.dtype)
+    total = F.avg_pool2d(depth_m.unsqueeze(1), stride).squeeze(1)
+    share = F.avg_pool2d(valid.unsqueeze(1), stride).squeeze(1)
+    has_any = share > 0
+    return torch.where(has_any, total / share.clamp(min=torch.finfo(share.dtype).tiny), 0.0), has_any
+
+
+def dense_silog_loss(log_depth: Float[Tensor, "B h w"], depth_m: Float[Tensor, "B H W"], lam: float) -> ImageLoss:
+    """SILog of a coarse map of log depth against the truth averaged over each of its cells.
+
+    Args:
+        log_depth: predictions, one per cell.
+        depth_m: the truth in metres at full resolution, 0 where there is none.
+        lam: λ of :func:`silog_loss`.
+    """
+    stride = depth_m.shape[-1] // log_depth.shape[-1]
+    pooled, valid = pool_valid_depth(depth_m, stride)
+    true_log_depth = torch.where(valid, pooled, 1.0).log()
+    return silog_loss(log_depth.flatten(1), true_log_depth.flatten(1), valid.flatten(1), lam)

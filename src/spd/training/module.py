@@ -1,0 +1,143 @@
+"""One optimisation step: what Lightning runs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spd.config import TrainConfig
+from spd.data.datamodule import RGBDDataModule, TrainingBatch
+from spd.model.depth_head import DenseAuxiliaryHeads
+from spd.model.spd import SPD
+from spd.training.losses import dense_silog_loss, silog_loss
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite; the message names the step, the parts of the loss and the images."""
+
+
+class StepLosses(NamedTuple):
+    """The parts of a step's loss; ``total`` is what is minimised."""
+
+    total: Tensor
+    silog: Tensor
+    auxiliary_l2: Tensor
+    auxiliary_l3: Tensor
+    skipped: Tensor
+
+
+class SPDModule(pl.LightningModule):
+    """SPD with its dense auxiliary heads, the loss of plan 7.2 and the optimiser of plan 7.3."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = SPD(config.model)
+        self.auxiliary_heads = DenseAuxiliaryHeads(config.model.neck_channels[1], config.model.neck_channels[2])
+
+    def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
+        """Seed dropout by (seed, step, rank): a run that continues draws what the unbroken run would have drawn."""
+        key = (self.config.seed, self.global_step, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+
+    def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
+        memory = self.model.encode(batch.images)
+        log_depth = self.model.decode_log_depth(memory, batch.query_points, batch.query_mask)
+        lam = self.config.loss.silog_lambda
+        silog = silog_loss(log_depth, batch.query_depth_m.log(), batch.query_mask, lam)
+        log_depth_l2, log_depth_l3 = self.auxiliary_heads(memory.levels)
+        l2 = dense_silog_loss(log_depth_l2, batch.depth_m, lam)
+        l3 = dense_silog_loss(log_depth_l3, batch.depth_m, lam)
+        total = silog.mean + self.config.loss.auxiliary_weight * (l2.mean + l3.mean)
+        self._require_finite(StepLosses(total, silog.mean, l2.mean, l3.mean, silog.skipped), batch)
+        self._log_step(StepLosses(total, silog.mean, l2.mean, l3.mean, silog.skipped), log_depth.detach())
+        return total
+
+    def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
+        depth_m = self.model(batch.images, batch.query_points, batch.query_mask)
+        mask = batch.query_mask
+        kept = mask.any(1)
+        number = mask.sum(1).clamp(min=1)
+        error = (depth_m - batch.query_depth_m) * mask
+        ratio = torch.maximum(depth_m / batch.query_depth_m, batch.query_depth_m / depth_m)
+        silog = silog_loss(depth_m.log(), batch.query_depth_m.log(), mask, self.config.loss.silog_lambda)
+        figures = {
+            "abs_rel": (error.abs() / batch.query_depth_m).sum(1) / number,
+            "rmse": (error.square().sum(1) / number).sqrt(),
+            "delta1": ((ratio < 1.25) & mask).sum(1) / number,
+        }
+        images = int(kept.sum())
+        if images:
+            means = {f"val/{name}": values[kept].mean() for name, values in figures.items()}
+            self.log_dict({**means, "val/silog": silog.mean}, on_epoch=True, batch_size=images, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(parameter_groups(self, self.config))
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        warmup, final = self.config.optimizer.warmup_steps, self.config.optimizer.final_lr_fraction
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, total_steps, warmup, final)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _log_step(self, losses: StepLosses, log_depth: Tensor) -> None:
+        self.log("train/loss", losses.total)
+        self.log("train/silog", losses.silog, prog_bar=True)
+        self.log("train/auxiliary_l2", losses.auxiliary_l2)
+        self.log("train/auxiliary_l3", losses.auxiliary_l3)
+        self.log("train/skipped_images", losses.skipped.float())
+        self.log("prediction/nearest_m", log_depth.min().exp(), prog_bar=True)
+        self.log("prediction/farthest_m", log_depth.max().exp(), prog_bar=True)
+        self.log("model/depth_scale", self.model.depth_head.log_scale.detach().exp())
+
+    def _require_finite(self, losses: StepLosses, batch: TrainingBatch) -> None:
+        if math.isfinite(losses.total.item()):
+            return
+        data: RGBDDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        names = ", ".join(data.frame_names(batch.indices.tolist()))
+        raise NonFiniteLossError(
+            f"the loss is not finite at step {self.global_step} (epoch {self.current_epoch}): "
+            f"silog {losses.silog.item():g}, auxiliary {losses.auxiliary_l2.item():g} and "
+            f"{losses.auxiliary_l3.item():g}; the batch is {names}"
+        )
+
+
+def parameter_groups(module: SPDModule, config: TrainConfig) -> list[dict[str, Any]]:
+    """AdamW's groups: timm's parameters at their own rate, and weight decay on matrices only.
+
+    The low rate is exactly for timm's parameters: the self-attention after stage 3 starts from random weights and
+    learns with the decoder. Every parameter is in exactly one group.
+    """
+    optimizer = config.optimizer
+    encoder = {id(parameter) for parameter in module.model.encoder.backbone.parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in module.parameters():
+        groups.setdefault((id(parameter) in encoder, parameter.ndim >= 2), []).append(parameter)
+    assert sum(map(len, groups.values())) == len(list(module.parameters()))
+    return [
+        {
+            "name": f"{'encoder' if is_encoder else 'decoder'}/{'decayed' if is_matrix else 'free'}",
+            "params": parameters,
+            "lr": config.encoder_learning_rate if is_encoder else optimizer.learning_rate,
+            "weight_decay": optimizer.weight_decay if is_matrix else 0.0,
+        }
+        for (is_encoder, is_matrix), parameters in groups.items()
+    ]
+
+
+def learning_rate_factor(step: int, total_steps: int, warmup_steps: int, final_fraction: float) -> float:
+    """Of the peak rate at a step: linear warm-up, then a cosine down to ``final_fraction`` at the last step.
+
+    Example:
+        >>> [round(learning_rate_factor(step, 101, 10, 0.01), 3) for step in (0, 9, 10, 55, 100)]
+        [0.1, 1.0, 1.0, 0.505, 0.01]
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - 1 - warmup_steps))
+    return final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))

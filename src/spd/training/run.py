@@ -1,0 +1,218 @@
+"""A training run from its configuration to a checkpoint that answers."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import platform
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from spd.checkpoint import save
+from spd.config import TrainConfig
+from spd.data.datamodule import RGBDDataModule
+from spd.training.curves import draw_curves
+from spd.training.diagnostics import Watch
+from spd.training.module import SPDModule
+
+_log = logging.getLogger(__name__)
+
+RESUME_FILE = "last.ckpt"
+CONFIG_FILE = "train.json"
+LOG_FOLDER = "logs"
+# What may change between a run and its continuation without changing what is learnt.
+_FREE_FIELDS = {"output", "resume", "accelerator", "log_every", "checkpoint_every", "validate_every"}
+_FREE_DATA_FIELDS = {"root", "num_workers"}
+
+
+def train(config: TrainConfig) -> Path:
+    """Train and write the checkpoint to ``config.output``.
+
+    The folder then holds a checkpoint that :func:`spd.load` reads, ``train.json`` with the resolved configuration,
+    ``last.ckpt`` to resume from, TensorBoard's files under ``logs``, and the curves as a picture.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: the data cannot be read; the folder holds a run that ``config.resume`` does not continue, or one
+            whose configuration differs; pretrained weights cannot be had.
+        NonFiniteLossError: the loss became NaN or infinite.
+    """
+    _prepare_folder(config)
+    _keep_freed_memory()
+    _quieten_lightning()
+    data = RGBDDataModule(config)
+    data.setup("fit")
+    pl.seed_everything(config.seed, verbose=False)
+    module = SPDModule(config)
+    if config.model.pretrained and not config.resume:
+        licence = module.model.encoder.load_pretrained()
+        _log.warning("the encoder starts from timm's weights of %s, licence %s", config.model.encoder, licence)
+    trainer = _trainer(config)
+    if trainer.is_global_zero:
+        _write_config(config)
+    trainer.fit(
+        module,
+        datamodule=data,
+        ckpt_path=config.output / RESUME_FILE if config.resume else None,
+        weights_only=True,
+    )
+    if trainer.is_global_zero:
+        save(module.model, config.output, provenance=_provenance(config, trainer))
+        draw_curves(config.output / LOG_FOLDER, config.output / "curves.png")
+    return config.output
+
+
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar without the version of its log folder, which is always the same here."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
+
+class SaveForAnswering(pl.Callback):
+    """Writes the checkpoint that answers after each validation, so that a run can be tried before it ends."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SPDModule)
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            save(pl_module.model, self.config.output, provenance=_provenance(self.config, trainer))
+
+
+def _trainer(config: TrainConfig) -> pl.Trainer:
+    logger = TensorBoardLogger(str(config.output), name="", version=LOG_FOLDER)
+    resume_file = ModelCheckpoint(
+        dirpath=config.output,
+        filename=Path(RESUME_FILE).stem,
+        every_n_train_steps=config.checkpoint_every,
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,
+    )
+    return pl.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        strategy="ddp" if config.devices > 1 else "auto",
+        precision=_precision(config),
+        max_steps=-1 if config.max_steps is None else config.max_steps,
+        max_epochs=config.epochs if config.max_steps is None else -1,
+        gradient_clip_val=config.optimizer.gradient_clip,
+        check_val_every_n_epoch=config.validate_every or None,
+        limit_val_batches=None if config.validate_every else 0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=config.log_every,
+        logger=logger,
+        callbacks=[
+            resume_file,
+            SaveForAnswering(config),
+            Watch(config.log_every),
+            LearningRateMonitor("step"),
+            ProgressBar(),
+        ],
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def _precision(config: TrainConfig) -> Any:
+    if config.precision == "auto":
+        on_cuda = config.accelerator in ("auto", "cuda") and torch.cuda.is_available()
+        return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if config.precision == "bf16" else "32-true"
+
+
+def _prepare_folder(config: TrainConfig) -> None:
+    stored = config.output / CONFIG_FILE
+    resume_file = config.output / RESUME_FILE
+    if not config.resume:
+        if stored.exists() and pl.utilities.rank_zero_only.rank == 0:
+            raise ValueError(
+                f"{config.output} already holds a run; continue it with --resume or choose another --output"
+            )
+        return
+    if not resume_file.is_file() or not stored.is_file():
+        raise ValueError(f"{config.output} has nothing to resume: expected {RESUME_FILE} and {CONFIG_FILE} in it")
+    before, now = json.loads(stored.read_text("utf-8")), _as_json(config)
+    if changed := sorted(_fixed_differences(before, now)):
+        raise ValueError(
+            f"--resume continues a run as it was configured, but these fields differ: {', '.join(changed)}"
+        )
+
+
+def _fixed_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    differing = []
+    for name in now.keys() | before.keys():
+        old, new = before.get(name), now.get(name)
+        if name in _FREE_FIELDS or old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            free = _FREE_DATA_FIELDS if name == "data" else set()
+            inner = sorted((old.keys() | new.keys()) - free)
+            differing += [f"{name}.{key}" for key in inner if old.get(key) != new.get(key)]
+        else:
+            differing.append(name)
+    return differing
+
+
+def _write_config(config: TrainConfig) -> None:
+    config.output.mkdir(parents=True, exist_ok=True)
+    (config.output / CONFIG_FILE).write_text(json.dumps(_as_json(config), indent=2) + "\n", "utf-8")
+
+
+def _as_json(config: TrainConfig) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(config), default=str))
+
+
+def _provenance(config: TrainConfig, trainer: pl.Trainer) -> dict[str, Any]:
+    figures = {
+        name.removeprefix("val/"): round(float(value), 4)
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith("val/")
+    }
+    assert config.data.root is not None
+    return {
+        "data": config.data.root.name,
+        "splits": list(config.data.train_splits),
+        "steps": trainer.global_step,
+        "batch_size": config.data.batch_size,
+        "num_queries": config.data.num_queries,
+        "seed": config.seed,
+        "pretrained_encoder": config.model.pretrained,
+        "validation": figures,
+        "torch": torch.__version__,
+    }
+
+
+def _quieten_lightning() -> None:
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Two workers are right on two cores, whatever the number that Lightning suggests.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what a step frees, since the next step asks for the same again.
+
+    By default every map of some megabytes is returned to the system and comes back as fresh pages, to be zeroed one
+    fault at a time: elementwise operations on such maps then take several times as long.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    library = ctypes.CDLL(None)
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
+    library.mallopt(m_mmap_max, 0)
+    library.mallopt(m_trim_threshold, -1)
+    library.mallopt(m_top_pad, 64 << 20)

@@ -1,0 +1,88 @@
+"""The losses against slow float64 loops written from their formulas."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spd.training.losses import dense_silog_loss, pool_valid_depth, silog_loss
+
+
+def slow_silog(predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray, lam: float) -> tuple[float, int]:
+    losses = []
+    for p_row, t_row, v_row in zip(predicted, truth, valid, strict=True):
+        delta = [float(p) - float(t) for p, t, v in zip(p_row, t_row, v_row, strict=True) if v]
+        if delta:
+            radicand = sum(d * d for d in delta) / len(delta) - lam * (sum(delta) / len(delta)) ** 2
+            losses.append(math.sqrt(max(radicand, 1e-6)))
+    return (sum(losses) / len(losses) if losses else 0.0), len(predicted) - len(losses)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    batch=st.integers(1, 4),
+    number=st.integers(1, 30),
+    lam=st.sampled_from([0.0, 0.15, 0.5, 1.0]),
+    share=st.floats(0, 1),
+)
+def test_silog_equals_a_slow_loop(seed: int, batch: int, number: int, lam: float, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    predicted, truth = rng.normal(1, 0.5, (2, batch, number)).astype(np.float32)
+    valid = rng.random((batch, number)) < share
+    expected, skipped = slow_silog(predicted, truth, valid, lam)
+    loss = silog_loss(torch.tensor(predicted), torch.tensor(truth), torch.tensor(valid), lam)
+    assert loss.mean.item() == pytest.approx(expected, abs=2e-6)
+    assert loss.skipped.item() == skipped
+
+
+def test_silog_by_hand() -> None:
+    log_depth = torch.tensor([[1.0, 3.0]])
+    loss = silog_loss(log_depth, torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool), 0.15)
+    # Mean square (1 + 9) / 2 = 5; mean 2; 5 - 0.15 · 4 = 4.4.
+    assert loss.mean.item() == pytest.approx(math.sqrt(4.4))
+
+
+def test_empty_batch_gives_a_zero_with_gradients() -> None:
+    log_depth = torch.randn(2, 5, requires_grad=True)
+    loss = silog_loss(log_depth, torch.zeros(2, 5), torch.zeros(2, 5, dtype=torch.bool), 0.15)
+    loss.mean.backward()
+    assert loss.mean.item() == 0.0
+    assert loss.skipped.item() == 2
+    assert log_depth.grad is not None
+    assert log_depth.grad.abs().max() == 0
+
+
+def test_perfect_prediction_has_finite_gradients() -> None:
+    log_depth = torch.zeros(1, 4, requires_grad=True)
+    silog_loss(log_depth, torch.zeros(1, 4), torch.ones(1, 4, dtype=torch.bool), 0.15).mean.backward()
+    assert log_depth.grad is not None
+    assert log_depth.grad.isfinite().all()
+
+
+def test_pooling_leaves_holes_out() -> None:
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(1, 5, (2, 8, 12)).astype(np.float32)
+    depth[rng.random(depth.shape) < 0.6] = 0
+    depth[0, :4, :4] = 0
+    pooled, valid = pool_valid_depth(torch.tensor(depth), 4)
+    for b in range(2):
+        for row in range(2):
+            for column in range(3):
+                cell = depth[b, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+                known = cell[cell > 0].astype(np.float64)
+                assert bool(valid[b, row, column]) == (known.size > 0)
+                if known.size:
+                    assert pooled[b, row, column].item() == pytest.approx(known.mean(), rel=1e-5)
+
+
+def test_dense_loss_finds_its_stride() -> None:
+    depth = torch.rand(2, 16, 24) + 1
+    pooled = depth.unfold(1, 8, 8).unfold(2, 8, 8).mean((-1, -2))
+    assert dense_silog_loss(pooled.log(), depth, 0.15).mean.item() == pytest.approx(1e-3, rel=1e-3)
+    assert dense_silog_loss(pooled.log() + 1, depth, 0.15).mean.item() == pytest.approx(math.sqrt(0.85), rel=1e-5)

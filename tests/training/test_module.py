@@ -1,0 +1,82 @@
+"""The optimiser's groups and schedule, and what the probe reads off the decoder."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from spd.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from spd.coordinates import STRIDES
+from spd.training.diagnostics import DecoderProbe
+from spd.training.module import SPDModule, learning_rate_factor, parameter_groups
+
+SMALL = ModelConfig.atto(train_size=(64, 96))
+
+
+@pytest.fixture(scope="module")
+def module() -> SPDModule:
+    torch.manual_seed(0)
+    return SPDModule(TrainConfig(model=SMALL, data=DataConfig(batch_size=2)))
+
+
+def test_every_parameter_is_in_one_group(module: SPDModule) -> None:
+    groups = parameter_groups(module, module.config)
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(grouped) == sorted(id(parameter) for parameter in module.parameters())
+    assert len(grouped) == len(set(grouped))
+
+
+def test_low_rate_is_exactly_for_timm(module: SPDModule) -> None:
+    config = replace(module.config, model=replace(SMALL, pretrained=True))
+    slow = {id(p) for g in parameter_groups(module, config) if g["lr"] == pytest.approx(1e-5) for p in g["params"]}
+    assert slow == {id(parameter) for parameter in module.model.encoder.backbone.parameters()}
+    assert not slow & {id(parameter) for parameter in module.model.encoder.self_attention.parameters()}
+
+
+def test_random_encoder_learns_at_the_full_rate(module: SPDModule) -> None:
+    assert {group["lr"] for group in parameter_groups(module, module.config)} == {1e-4}
+
+
+def test_only_matrices_decay(module: SPDModule) -> None:
+    for group in parameter_groups(module, module.config):
+        for parameter in group["params"]:
+            assert group["weight_decay"] == (0.01 if parameter.ndim >= 2 else 0.0)
+
+
+def test_schedule_ends_at_the_same_fraction_for_every_group() -> None:
+    optimizer = OptimizerConfig()
+    factors = [learning_rate_factor(step, 200, 20, optimizer.final_lr_fraction) for step in range(200)]
+    assert factors[0] == pytest.approx(1 / 20)
+    assert max(factors) == 1.0
+    assert factors[-1] == pytest.approx(0.01)
+    assert all(a <= b for a, b in itertools.pairwise(factors))
+    assert all(a >= b for a, b in itertools.pairwise(factors))
+    # Half way down the cosine lies the mean of its ends.
+    assert learning_rate_factor(20 + 90, 201, 20, 0.01) == pytest.approx(0.505)
+
+
+def test_probe_reads_what_the_formulas_give(module: SPDModule) -> None:
+    decoder = module.model.decoder
+    memory = module.model.encode(torch.rand(2, 3, 64, 96))
+    points = torch.rand(2, 7, 2) * 60
+    with torch.no_grad():
+        for layer in decoder.deformable_layers:
+            # Every sample exactly 3 cells right of and 4 below its query: 5 cells away.
+            layer.cross_attention.sampling_offsets.weight.zero_()
+            layer.cross_attention.sampling_offsets.bias.view(-1, 2).copy_(torch.tensor([3.0, 4.0]))
+        decoder.l3_layers[0].canvas_access.gate.bias.fill_(2.0)
+        probe = DecoderProbe(decoder, SMALL)
+        module.model.decode(memory, points)
+        figures = probe.close()
+    for level, stride in enumerate(STRIDES, start=1):
+        assert figures[f"offset_px/level_{level}"].item() == pytest.approx(5 * stride, rel=1e-5)
+    assert figures["gate/layer_1"].item() == pytest.approx(0.5)
+    assert figures["gate/layer_4"].item() == pytest.approx(1 / (1 + math.exp(-2)))
+    assert sorted(name for name in figures if name.startswith("canvas_std")) == [
+        f"canvas_std/layer_{n}" for n in range(1, 8)
+    ]
+    assert not any(m._forward_hooks for m in module.modules())

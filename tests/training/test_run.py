@@ -1,0 +1,118 @@
+"""Whole runs on small procedural rooms: resuming after a kill, two processes, a loss that explodes, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from spd.checkpoint import load_model
+from spd.data.rooms import write_rooms
+
+SMALL_RUN = (
+    "--model.train-size 64 96 --data.batch-size 2 --data.num-queries 32 --data.num-workers 0 --accelerator cpu "
+    "--max-steps 9 --checkpoint-every 5 --log-every 2 --optimizer.warmup-steps 2"
+).split()
+
+# Kills its own process, without a chance to tidy up, as step 7 begins: in mid-epoch, two steps after the last write.
+KILL_AT_STEP_7 = """
+import os, signal, sys
+import spd.training.module as module
+seed_step = module.SPDModule.on_train_batch_start
+def seed_or_die(self, batch, batch_idx):
+    if self.global_step == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    seed_step(self, batch, batch_idx)
+module.SPDModule.on_train_batch_start = seed_or_die
+from spd.cli.main import main
+sys.exit(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_rooms(tmp_path_factory.mktemp("data") / "rooms", num=10, seed=3, size=(64, 96), workers=1).parent
+
+
+def spd(*arguments: object, code: Sequence[str] = ("-m", "spd.cli.main")) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *code, *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def train(rooms: Path, output: Path, *more: str, code: Sequence[str] = ("-m", "spd.cli.main")):
+    arguments = ("train", "rooms-atto", "--data.root", rooms, "--output", output, *SMALL_RUN, *more)
+    return spd(*arguments, code=code)
+
+
+def test_resume_after_a_kill_gives_the_same_weights(rooms: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    result = train(rooms, whole)
+    assert result.returncode == 0, result.stderr
+
+    killed = train(rooms, broken, code=("-c", KILL_AT_STEP_7))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    state = torch.load(broken / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 5
+
+    refused = train(rooms, broken)
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr
+    changed = train(rooms, broken, "--resume", "--optimizer.learning-rate", "0.1")
+    assert changed.returncode == 2
+    assert "optimizer.learning_rate" in changed.stderr
+
+    resumed = train(rooms, broken, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    expected, found = load_file(whole / "model.safetensors"), load_file(broken / "model.safetensors")
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+    # The auxiliary heads trained, and are not in what answers.
+    assert not any("auxiliary" in name for name in found)
+    assert any("auxiliary" in name for name in state["state_dict"])
+    config = json.loads((whole / "train.json").read_text())
+    assert config["model"]["train_size"] == [64, 96]
+    assert config["optimizer"]["learning_rate"] == pytest.approx(5e-4)
+    assert (whole / "curves.png").stat().st_size > 10_000
+
+
+def test_two_processes_train_and_save_one_checkpoint(rooms: Path, tmp_path: Path) -> None:
+    result = train(rooms, tmp_path / "run", "--devices", "2", "--max-steps", "3", "--validate-every", "0")
+    assert result.returncode == 0, result.stderr
+    assert len(list((tmp_path / "run").glob("**/*.safetensors"))) == 1
+    model = load_model(tmp_path / "run")
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == 3
+
+
+def test_exploding_loss_names_the_batch(rooms: Path, tmp_path: Path) -> None:
+    result = train(rooms, tmp_path / "run", "--optimizer.learning-rate", "1e30", "--optimizer.gradient-clip", "1e30")
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert "not finite at step" in last
+    assert ".png" in last or ".jpg" in last
+
+
+def test_refusals_are_one_line(rooms: Path, tmp_path: Path) -> None:
+    cases = {
+        "manifest": ("--data.root", str(tmp_path)),
+        "validation": ("--data.val-split", "validation"),
+        "train_size": ("--model.train-size", "65", "96"),
+        "nothing to resume": ("--resume",),
+    }
+    for expected, more in cases.items():
+        result = train(rooms, tmp_path / "run", *more)
+        assert result.returncode == 2, result.stderr
+        assert expected in result.stderr
+        assert "Traceback" not in result.stderr
+        assert not (tmp_path / "run").exists()

@@ -175,6 +175,7 @@ def test_validation_is_whole_in_order_and_always_the_same(root: Path) -> None:
         assert_same(one, again)
         assert_same(one, other)
     assert first[0].query_mask.all()
+    assert len(first[0].query_points.unique(dim=0)) == 4
     assert not first[1].query_mask.any()
     assert (first[1].query_depth_m == 1).all()
     pixels = Image.open(root / f"{NUM_TRAIN}.png").resize(TARGET[::-1], Image.Resampling.BILINEAR)

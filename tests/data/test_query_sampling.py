@@ -120,8 +120,11 @@ def test_the_number_of_queries_is_fixed_or_log_uniform() -> None:
         assert np.mean(drawn < bound) == pytest.approx(expected, abs=0.025)
     assert draw_num_queries(config, 3, 7) == drawn[7]
     assert [draw_num_queries(config, 4, step) for step in range(20)] != drawn[:20].tolist()
-    one = DataConfig(query_schedule="log_uniform", query_range=(5, 5))
-    assert {draw_num_queries(one, 0, step) for step in range(50)} == {5}
+    few = DataConfig(query_schedule="log_uniform", query_range=(2, 5))
+    drawn = np.array([draw_num_queries(few, 0, step) for step in range(6000)])
+    for count in (2, 3, 4, 5):
+        expected = math.log((count + 1) / count) / math.log(6 / 2)
+        assert np.mean(drawn == count) == pytest.approx(expected, abs=0.025)
 
 
 def test_seeds_are_a_function_of_their_key_and_differ_with_it() -> None:

@@ -66,6 +66,21 @@ def test_files_of_other_splits_are_not_asked_for(folder: Path) -> None:
         read_manifest(folder)
 
 
+def test_a_folder_is_listed_once_and_its_spelling_left_to_the_file_system(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = []
+
+    def list_in_capitals(path: str) -> list[str]:
+        listed.append(path)
+        return ["A.PNG", "A_DEPTH.PNG"]
+
+    write(folder, "image,depth,split", *["a.png,a_depth.png,train"] * 20)
+    monkeypatch.setattr("os.listdir", list_in_capitals)
+    assert len(read_manifest(folder)) == 20
+    assert listed == [str(folder)]
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

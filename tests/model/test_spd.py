@@ -285,7 +285,7 @@ class TestGradients:
 
 def test_bfloat16_autocast_stays_near_float32(atto: SPD):
     """10,000 points; a location rounded to bfloat16 would be off by more than half a cell on L1."""
-    size = (160, 256)
+    size = (64, 96)
     generator = torch.Generator().manual_seed(5)
     images = torch.nn.functional.interpolate(torch.rand(10, 3, 10, 16, generator=generator), size, mode="bicubic")
     images = (images + 0.1 * torch.rand(10, 3, *size, generator=generator)).clamp(0, 1)
@@ -299,3 +299,4 @@ def test_bfloat16_autocast_stays_near_float32(atto: SPD):
     difference = ((rounded - exact).abs() / exact).flatten()
     assert difference.median() < 0.005
     assert difference.quantile(0.99) < 0.02
+    assert rounded.unique().numel() > 9000, "log depth itself must not be rounded to bfloat16"

@@ -25,6 +25,7 @@ HOOKS = {
     "val_dataloader",
     "state_dict",
     "load_state_dict",
+    "get_metrics",
 }
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

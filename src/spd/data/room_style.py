@@ -78,11 +78,13 @@ def hsv(hue: float, saturation: float, value: float) -> Colour:
 def vary(rng: np.random.Generator, material: Material, spread: float = 0.08) -> Material:
     """The same material, a little lighter or darker and with its pattern shifted."""
     factor = 1 + rng.uniform(-spread, spread)
+    return material._replace(
+        base=_scaled(material.base, factor), second=_scaled(material.second, factor), seed=int(rng.integers(4096))
+    )
 
-    def scaled(colour: Colour) -> Colour:
-        return (min(colour[0] * factor, 1.0), min(colour[1] * factor, 1.0), min(colour[2] * factor, 1.0))
 
-    return material._replace(base=scaled(material.base), second=scaled(material.second), seed=int(rng.integers(4096)))
+def _scaled(colour: Colour, factor: float) -> Colour:
+    return (min(colour[0] * factor, 1.0), min(colour[1] * factor, 1.0), min(colour[2] * factor, 1.0))
 
 
 def pick(rng: np.random.Generator, *materials: Material) -> Material:

@@ -15,10 +15,12 @@ def test_files_are_written_and_replaced(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt"]
 
 
-def test_nothing_changes_where_one_cannot_be_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("other", "error"), [("missing/b.txt", FileNotFoundError), ("folder", IsADirectoryError)])
+def test_nothing_changes_where_one_cannot_be_written(other: str, error: type[OSError], tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
     first = tmp_path / "a.txt"
     first.write_bytes(b"old")
-    with pytest.raises(FileNotFoundError):
-        write_files({first: b"new", tmp_path / "missing" / "b.txt": b"2"})
+    with pytest.raises(error):
+        write_files({first: b"new", tmp_path / other: b"2"})
     assert first.read_bytes() == b"old"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "folder"]

@@ -32,6 +32,55 @@ CARD_FILE = "README.md"
 _HUB_PREFIX = "hf://"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
+_CARD = """---
+library_name: spd
+pipeline_tag: depth-estimation
+license: {licence}
+---
+
+# Sparse Query-Point Depth
+
+Depth in metres at the pixels that are asked for: one RGB image is encoded once, and any number of its points is then
+decoded.
+
+```python
+import spd
+
+predictor = spd.load("FOLDER")  # this folder, or its name on the Hugging Face hub
+depth_m = predictor("image.jpg", [(320, 240), (100, 50)])  # (u, v) pixels of that image
+```
+
+| | |
+|---|---|
+| parameters | {parameters:,} |
+| encoder | {config.encoder} |
+| query width, decoder layers | {config.embed_dim}, {config.num_layers} |
+| interaction of queries | {config.interaction} |
+| training size | {width}x{height} |
+| canonical focal length | {config.canonical_focal_length:.1f} pixels at {width}x{height} |
+
+## Training
+
+{training}
+
+## Use
+
+Depth at clicks, keypoints or detections in photographs of indoor scenes, taken with an ordinary perspective camera.
+
+## Limits
+
+- Depth is z-depth: metres along the optical axis, not along the ray.
+- Absolute scale rests on the camera. With its intrinsics, depth is brought to its focal length; without them the camera
+  is taken to have the canonical focal length once the image is resized to the model.
+- Outdoor scenes, fisheye lenses, drawings, mirrors and glass are beyond what it was trained for.
+- Points of one question see each other: the answer at a pixel depends slightly on which others are asked with it.
+- It is no safety device: do not let it alone keep a machine away from people or obstacles.
+
+## Licences
+
+The code is Apache-2.0. {weights_licence}
+"""
+
 
 def save(model: SPD, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> None:
     """Write ``model`` as a checkpoint, in place of one that the folder may hold.
@@ -162,54 +211,15 @@ def model_card(config: ModelConfig, parameters: int, provenance: Mapping[str, An
         else "The weights were trained from random values; no other weights are in them."
     )
     training = "\n".join(f"- {name}: {_one_line(value)}" for name, value in provenance.items()) or "Not recorded."
-    return f"""---
-library_name: spd
-pipeline_tag: depth-estimation
-license: {licence}
----
-
-# Sparse Query-Point Depth
-
-Depth in metres at the pixels that are asked for: one RGB image is encoded once, and any number of its points is then
-decoded.
-
-```python
-import spd
-
-predictor = spd.load("FOLDER")  # this folder, or its name on the Hugging Face hub
-depth_m = predictor("image.jpg", [(320, 240), (100, 50)])  # (u, v) pixels of that image
-```
-
-| | |
-|---|---|
-| parameters | {parameters:,} |
-| encoder | {config.encoder} |
-| query width, decoder layers | {config.embed_dim}, {config.num_layers} |
-| interaction of queries | {config.interaction} |
-| training size | {width}x{height} |
-| canonical focal length | {config.canonical_focal_length:.1f} pixels at {width}x{height} |
-
-## Training
-
-{training}
-
-## Use
-
-Depth at clicks, keypoints or detections in photographs of indoor scenes, taken with an ordinary perspective camera.
-
-## Limits
-
-- Depth is z-depth: metres along the optical axis, not along the ray.
-- Absolute scale rests on the camera. With its intrinsics, depth is brought to its focal length; without them the camera
-  is taken to have the canonical focal length once the image is resized to the model.
-- Outdoor scenes, fisheye lenses, drawings, mirrors and glass are beyond what it was trained for.
-- Points of one question see each other: the answer at a pixel depends slightly on which others are asked with it.
-- It is no safety device: do not let it alone keep a machine away from people or obstacles.
-
-## Licences
-
-The code is Apache-2.0. {weights_licence}
-"""
+    return _CARD.format(
+        config=config,
+        parameters=parameters,
+        licence=licence,
+        weights_licence=weights_licence,
+        training=training,
+        width=width,
+        height=height,
+    )
 
 
 def _build(folder: Path, values: dict[str, Any]) -> SPD:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +14,11 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     Where one cannot be written, none has changed.
 
     Raises:
-        OSError: a folder is missing, is not writable or is full.
+        OSError: a folder is missing, is not writable or is full, or one of the paths is itself a folder.
     """
+    for path in contents:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
     try:
         for path, beside in temporary.items():

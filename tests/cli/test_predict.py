@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
-import spd
+import spd.predictor
 from spd.checkpoint import save
 from spd.cli.main import main
 from spd.config import ModelConfig
 from spd.model.spd import SPD
+from spd.predictor import Predictor, load
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,8 @@ class Asked:
         """Exit status, standard output and standard error."""
         before = ["predict", str(image or self.image), "--checkpoint", checkpoint or str(self.checkpoint)]
         status = main([*before, "--device", "cpu", *words])
-        return (status, *self.capsys.readouterr())
+        captured = self.capsys.readouterr()
+        return status, captured.out, captured.err
 
     def depths(self, *words: str) -> list[dict[str, float]]:
         """What ``--json`` prints."""
@@ -53,17 +56,39 @@ class Asked:
         return errors.removeprefix("spd: error: ").rstrip()
 
 
+class Slope:
+    """A stand-in for a model: depth grows to the right and downwards."""
+
+    def encode(self, images: Tensor) -> Any:
+        return None
+
+    def decode(self, memory: Any, query_points: Tensor) -> Tensor:
+        return 2 + query_points[..., 0] / 100 + query_points[..., 1] / 1000
+
+
 @pytest.fixture
-def ask(image_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> Asked:
+def ask_and_load(image_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> Asked:
     return Asked(image_path, checkpoint, capsys)
 
 
-def test_json_is_what_the_predictor_answers(ask: Asked) -> None:
-    points = [(-0.4, 3.0), (70.25, 40.0), (3.0, 2.5)]
+@pytest.fixture
+def ask(ask_and_load: Asked, monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """Has the stand-in in place of the checkpoint; any other folder is really looked at."""
+    slope = Predictor(model=Slope(), train_size=(64, 96), focal_length=80.0, device=torch.device("cpu"))
+
+    def load_slope(folder: str, *, device: str) -> Predictor:
+        return slope if folder == str(ask_and_load.checkpoint) and device == "cpu" else load(folder, device=device)
+
+    monkeypatch.setattr(spd.predictor, "load", load_slope)
+    return ask_and_load
+
+
+def test_json_is_what_the_predictor_answers(ask_and_load: Asked) -> None:
+    ask, points = ask_and_load, [(-0.4, 3.0), (70.25, 40.0), (3.0, 2.5)]
     rows = ask.depths("--points", "-0.4,3", "70.25,40", "3,2.5")
     assert [(row["u"], row["v"]) for row in rows] == points
     assert [sorted(row) for row in rows] == [["depth_m", "u", "v"]] * 3
-    expected = spd.load(ask.checkpoint, device="cpu")(ask.image, points)
+    expected = load(ask.checkpoint, device="cpu")(ask.image, points)
     np.testing.assert_allclose([row["depth_m"] for row in rows], expected, atol=1e-5)
 
 

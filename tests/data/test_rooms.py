@@ -341,7 +341,8 @@ def test_shadows_equal_brute_force(seed: int) -> None:
     assert (blocked != expected[tiles]).mean() < 5e-4
     assert 0.01 < expected.mean() < 0.9
     sees = room_light._sees(scene.lights[0].position, casters, surface, size)
-    assert ((sees == 0) != expected).mean() < 0.01
+    facing = ((target - surface.points) * surface.normals).sum(0) > 0
+    assert ((sees == 0) != expected)[facing].mean() < 0.01
 
 
 @pytest.mark.parametrize("pattern", list(_PATTERNS))
@@ -354,7 +355,7 @@ def test_texture(pattern: str) -> None:
     far = albedo(material, u, v, np.full(4000, 30.0, np.float32))
     assert near.shape == (3, 4000)
     assert near.dtype == np.float32
-    assert near.std() > 0.01
+    assert pattern == "plain" or near.std(axis=1).max() > 0.01
     for colours in (near, far):
         assert np.isfinite(colours).all()
         assert colours.min() >= 0

@@ -33,6 +33,12 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def small() -> ModelConfig:
+    """The configuration of :func:`lively`."""
+    return SMALL
+
+
+@pytest.fixture(scope="session")
 def atto() -> SPD:
     """``atto`` as it is initialised, without dropout."""
     torch.manual_seed(0)

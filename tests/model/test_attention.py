@@ -40,9 +40,7 @@ def test_attend_equals_a_loop_over_heads_and_queries():
 
 def test_no_mask_means_that_every_key_counts():
     query, key, value = torch.randn(3, 1, 2, 6, 4, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(
-        attend(query, key, value), attend(query, key, value, torch.ones(1, 6, dtype=torch.bool))
-    )
+    torch.testing.assert_close(attend(query, key, value), attend(query, key, value, torch.ones(1, 6, dtype=torch.bool)))
 
 
 def test_a_query_without_any_key_reads_zero():

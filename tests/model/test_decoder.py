@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,7 +109,7 @@ def test_the_canvas_starts_as_l3_and_changes_in_every_layer(lively: SPD):
             lively.decode(memory, torch.rand(1, 9, 2).double() * 60)
     canvases = [inputs[2] for inputs in seen]
     assert torch.equal(canvases[0], memory.levels[CANVAS_LEVEL])
-    for before, after in zip(canvases, canvases[1:], strict=False):
+    for before, after in itertools.pairwise(canvases):
         assert (after - before).abs().max() > 1e-3
 
 
@@ -184,12 +185,8 @@ class TestWhereLevelsAreRead:
             self._coordinate_map(model, stride, channels)
             for stride, channels in zip(STRIDES, config.neck_channels, strict=True)
         )
-        value1, value2, value3, value4 = (
-            self._coordinate_map(model, stride, config.embed_dim) for stride in STRIDES
-        )
-        return memory._replace(
-            levels=(level1, level2, level3, level4), value_maps=(value1, value2, value3, value4)
-        )
+        value1, value2, value3, value4 = (self._coordinate_map(model, stride, config.embed_dim) for stride in STRIDES)
+        return memory._replace(levels=(level1, level2, level3, level4), value_maps=(value1, value2, value3, value4))
 
     def test_seed(self, model: SPD, points: Tensor):
         with torch.no_grad(), _inputs_of(model.decoder.seed.project) as seen:

@@ -15,7 +15,6 @@ from spd.config import PRESETS, ModelConfig
 from spd.model.depth_head import DenseAuxiliaryHeads
 from spd.model.memory import ImageMemory
 from spd.model.spd import SPD
-from tests.model.conftest import SMALL
 
 SIZES = [(64, 96), (75, 118), (33, 130), (96, 32)]
 
@@ -176,9 +175,7 @@ class TestContracts:
         assert (near - far).abs().item() > 1e-4
 
     @settings(max_examples=15, deadline=None)
-    @given(
-        height=st.integers(1, 70), width=st.integers(1, 100), queries=st.integers(1, 9), seed=st.integers(0, 99)
-    )
+    @given(height=st.integers(1, 70), width=st.integers(1, 100), queries=st.integers(1, 9), seed=st.integers(0, 99))
     def test_padding_is_replication(self, lively: SPD, height: int, width: int, queries: int, seed: int):
         """Equals the image padded by hand, asked at the same points with the code of the unpadded size."""
         images, points = _images(1, height, width, seed), _points(1, queries, height, width, seed)
@@ -239,10 +236,10 @@ class TestState:
         with torch.no_grad():
             assert torch.equal(atto(images, points), atto(images, points))
 
-    def test_the_same_seed_gives_the_same_model(self):
+    def test_the_same_seed_gives_the_same_model(self, small: ModelConfig):
         def weights() -> dict[str, Tensor]:
             torch.manual_seed(7)
-            return SPD(SMALL).state_dict()
+            return SPD(small).state_dict()
 
         first, second = weights(), weights()
         assert all(torch.equal(first[name], second[name]) for name in first)
@@ -257,17 +254,17 @@ class TestGradients:
         dense = log_depth2.square().mean() + log_depth3.square().mean()
         (model.decode_log_depth(memory, points).square().mean() + dense).backward()
 
-    def test_every_parameter_is_in_the_graph(self):
+    def test_every_parameter_is_in_the_graph(self, small: ModelConfig):
         """As initialised and in training mode: DDP waits for each of them."""
         torch.manual_seed(0)
-        model, auxiliary = SPD(SMALL).train(), DenseAuxiliaryHeads(16, 24)
+        model, auxiliary = SPD(small).train(), DenseAuxiliaryHeads(16, 24)
         self._backward(model, auxiliary)
         named = (*model.named_parameters(), *auxiliary.named_parameters())
         assert [name for name, parameter in named if parameter.grad is None] == []
 
-    def test_the_queries_alone_reach_every_parameter_of_the_model(self):
+    def test_the_queries_alone_reach_every_parameter_of_the_model(self, small: ModelConfig):
         torch.manual_seed(0)
-        model = SPD(SMALL).train()
+        model = SPD(small).train()
         model(_images(2, 64, 96).float(), _points(2, 40, 64, 96).float()).log().mean().backward()
         assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 

@@ -53,8 +53,8 @@ def test_schedule_ends_at_the_same_fraction_for_every_group() -> None:
     assert factors[0] == pytest.approx(1 / 20)
     assert max(factors) == 1.0
     assert factors[-1] == pytest.approx(0.01)
-    assert all(a <= b for a, b in itertools.pairwise(factors))
-    assert all(a >= b for a, b in itertools.pairwise(factors))
+    assert all(a <= b for a, b in itertools.pairwise(factors[:20]))
+    assert all(a >= b for a, b in itertools.pairwise(factors[20:]))
     # Half way down the cosine lies the mean of its ends.
     assert learning_rate_factor(20 + 90, 201, 20, 0.01) == pytest.approx(0.505)
 

@@ -10,7 +10,6 @@ Example:
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -52,7 +51,9 @@ def run(options: Options) -> None:
     import spd
     from spd.data.rgbd import RGBDDataset
     from spd.evaluation.protocol import num_points_asked, predict, score
+    from spd.files import write_files
 
+    # Refuses a wrong number before the model is loaded.
     num_points_asked(options.num_queries)
     dataset = RGBDDataset(options.data, [options.split])
     predictor = spd.load(options.checkpoint, device=options.device)
@@ -67,7 +68,8 @@ def run(options: Options) -> None:
         images = [
             {"image": image.image, "points": image.num_points, **image.metrics._asdict()} for image in scores.per_image
         ]
-        _write(options.output, {**summary, "per_image": images})
+        report = json.dumps({**summary, "per_image": images}, indent=2, allow_nan=False)
+        write_files({options.output: f"{report}\n".encode()})
     if options.json:
         print_json(summary)
     else:
@@ -93,16 +95,6 @@ def _summary(options: Options, scores: Scores) -> dict[str, Any]:
         "standard_error": scores.standard_error and scores.standard_error._asdict(),
         "pooled": scores.pooled._asdict(),
     }
-
-
-def _write(path: Path, document: dict[str, Any]) -> None:
-    """The whole file or none of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _print(options: Options, scores: Scores) -> None:

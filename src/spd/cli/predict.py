@@ -180,8 +180,8 @@ def _parse_csv(path: Path, text: str) -> list[tuple[float, float]]:
     return points
 
 
-def _parse_json(path: Path, text: str) -> list[list[float]]:
-    """A list of [u, v] or of objects with u and v."""
+def _parse_json(path: Path, text: str) -> list[Any]:
+    """A list of [u, v] or of objects with u and v, as [u, v] each."""
     try:
         items = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -211,8 +211,10 @@ def sofa(rng: np.random.Generator, style: Style) -> Piece:
     seat, arm, depth, back = rng.uniform(0.58, 0.68), rng.uniform(0.12, 0.2), rng.uniform(0.82, 0.95), 0.22
     width, height, arm_height = seats * seat + 2 * arm, rng.uniform(0.72, 0.88), rng.uniform(0.5, 0.62)
     parts = [box(0.0, depth / 2, 0.06, width - 0.02, depth - 0.02, 0.22, fabric)]
-    parts += [box(0.0, back / 2, 0.06, width, back, height - 0.06, vary(rng, fabric, 0.03))]
-    parts += [box(s * (width - arm) / 2, depth / 2, 0.06, arm, depth, arm_height, fabric) for s in (-1, 1)]
+    parts += [box(0.0, back / 2, 0.06, width - 0.01, back, height - 0.06, vary(rng, fabric, 0.03))]
+    parts += [
+        box(s * (width - arm) / 2, depth / 2 + 0.005, 0.06, arm, depth - 0.01, arm_height, fabric) for s in (-1, 1)
+    ]
     parts += [
         box(s * (width / 2 - 0.08), y, 0.0, 0.05, 0.05, 0.06, style.dark) for s in (-1, 1) for y in (0.08, depth - 0.08)
     ]

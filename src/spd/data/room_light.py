@@ -155,8 +155,11 @@ def _sees(
     Every other pixel of every other row is asked first, and the rest only in the tiles where these do not agree.
     """
     tiles = _tile_indices(size)
-    origin = (surface.points + _BIAS * surface.normals)[:, tiles]
     target = np.array(position, np.float32)[:, None]
+    # What looks away from the position is dark without a shadow.
+    facing = ((target - surface.points) * surface.normals).sum(0) > 0
+    tiles = tiles[facing[tiles].any(1)]
+    origin = (surface.points + _BIAS * surface.normals)[:, tiles]
     quarter = origin.reshape(3, -1, _TILE, _TILE)[:, :, ::2, ::2].reshape(3, len(tiles), -1)
     share = _blocked(quarter, target, casters).mean(1)
     blocked = np.repeat(share[:, None] == 1, _TILE * _TILE, axis=1)

@@ -46,8 +46,8 @@ def _surface(scene: Scene, depth: Float[np.ndarray, "H W"], owner: Int16[np.ndar
     pixel = (depth.ravel() / intrinsics.fx).astype(np.float32)
     flat = owner.ravel()
     order = np.argsort(flat, kind="stable")
-    present, starts = np.unique(flat[order], return_index=True)
-    for index, pixels in zip(present, np.split(order, starts[1:]), strict=True):
+    for pixels in np.split(order, np.flatnonzero(np.diff(flat[order])) + 1):
+        index = int(flat[pixels[0]])
         if index == SHELL:
             _paint_shell(scene, surface, pixels, pixel)
         else:
@@ -57,18 +57,15 @@ def _surface(scene: Scene, depth: Float[np.ndarray, "H W"], owner: Int16[np.ndar
 
 def _paint_shell(scene: Scene, surface: Surface, pixels: np.ndarray, pixel: np.ndarray) -> None:
     """Fill in the walls, the floor and the ceiling."""
-    half = np.array(scene.size, np.float32)[:, None] / 2
     points = surface.points[:, pixels]
-    local = (points - half) / half
-    axis = np.abs(local).argmax(0)
-    side = np.take_along_axis(local, axis[None], 0)[0] > 0
     for face, material in enumerate(scene.shell):
-        number, far = divmod(face, 2)
-        chosen = (axis == number) & (side == bool(far))
-        if chosen.any():
+        axis, far = divmod(face, 2)
+        plane = np.float32(scene.size[axis] if far else 0.0)
+        chosen = np.flatnonzero(np.abs(points[axis] - plane) < np.float32(1e-3))
+        if len(chosen):
             normal = np.zeros((3, 1), np.float32)
-            normal[number] = -1.0 if far else 1.0
-            u, v = points[0 if number == 1 else 1, chosen], points[0 if number == 2 else 2, chosen]
+            normal[axis] = -1.0 if far else 1.0
+            u, v = points[0 if axis == 1 else 1, chosen], points[0 if axis == 2 else 2, chosen]
             _fill(material, surface, pixels[chosen], u, v, normal, pixel)
 
 

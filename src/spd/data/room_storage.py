@@ -150,7 +150,8 @@ def clutter_at(rng: np.random.Generator, style: Style, x: float, y: float, z: fl
 def kitchen_run(rng: np.random.Generator, style: Style) -> Piece:
     """Base cabinets under a worktop, a tiled back, wall cabinets, and a fridge at one end."""
     width, depth, height = rng.uniform(1.5, 2.6), 0.6, 0.87
-    front, top = pick(rng, style.paint, style.wood, style.accent), pick(rng, style.wood, style.dark, style.paint)
+    front = pick(rng, style.paint, style.wood, style.accent._replace(pattern="plain"))
+    top = pick(rng, style.wood, style.dark, style.paint)
     parts = [
         box(0.0, depth / 2, 0.1, width, depth, height - 0.1, front),
         box(0.0, depth / 2 - 0.03, 0.0, width, depth - 0.06, 0.1, style.dark),

@@ -107,8 +107,8 @@ class MapTransformer(nn.Sequential):
             raise ValueError(f"the number of heads must divide the {channels} channels, got {num_heads}")
         super().__init__(*(TransformerBlock(channels, num_heads, ffn_ratio, dropout) for _ in range(num_blocks)))
 
-    def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+    def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Same shape out as in; cells are tokens in row-major order."""
-        height, width = features.shape[-2:]
-        tokens = super().forward(features.flatten(2).transpose(1, 2))
+        height, width = input.shape[-2:]
+        tokens = super().forward(input.flatten(2).transpose(1, 2))
         return tokens.transpose(1, 2).unflatten(2, (height, width))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 from jaxtyping import Float
 from safetensors import SafetensorError
+from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from spd.model.attention import MapTransformer
@@ -52,8 +55,8 @@ class ConvNeXtEncoder(nn.Module):
         Raises:
             ValueError: the weights cannot be had.
         """
-        name = self.backbone.pretrained_cfg.get("architecture")
-        tag = self.backbone.pretrained_cfg.get("tag")
+        published: dict[str, Any] = self.backbone.pretrained_cfg  # type: ignore[assignment]
+        name, tag = str(published["architecture"]), published.get("tag")
         full_name = f"{name}.{tag}" if tag else name
         try:
             source = timm.create_model(full_name, pretrained=True, num_classes=0)
@@ -65,19 +68,19 @@ class ConvNeXtEncoder(nn.Module):
         unused = ("head.", "norm_pre.")
         weights = {key: value for key, value in source.state_dict().items() if not key.startswith(unused)}
         self.backbone.load_state_dict(weights)
-        return str(self.backbone.pretrained_cfg.get("license") or "unknown")
+        return str(published.get("license") or "unknown")
 
 
-def _create_backbone(name: str) -> nn.Module:
+def _create_backbone(name: str) -> ConvNeXt:
     try:
         backbone = timm.create_model(name, pretrained=False, num_classes=0)
     except RuntimeError as error:
         raise ValueError(f"encoder must be a ConvNeXt of timm, got {name!r}: {_first_line(error)}") from error
-    if type(backbone).__name__ != "ConvNeXt" or backbone.feature_info[-1]["reduction"] != 32:
+    if not isinstance(backbone, ConvNeXt) or backbone.feature_info[-1]["reduction"] != 32:
         raise ValueError(f"encoder must be a ConvNeXt of timm with strides 4 to 32, got {name!r}")
     # Its classifier's norm and pooling are never used here, and unused parameters break DDP. A few variants
     # (convnext_tiny_hnf) have that norm before the head, as norm_pre.
-    backbone.head = nn.Identity()
+    backbone.head = nn.Identity()  # type: ignore[assignment]
     backbone.norm_pre = nn.Identity()
     return backbone
 

@@ -1,9 +1,9 @@
 """Parameters and multiply-accumulates (MACs) of the model by component, counted from its modules.
 
 The model is built on PyTorch's meta device, which has shapes and no values, and run there once: every linear layer,
-convolution and attention product is counted with the sizes that flow through it, for a batch of one image. Additions,
-norms, activations and softmax are not counted, as is usual. Bilinear sampling is counted beside the totals, not in
-them: it is no matrix product, and its cost is in reaching memory.
+convolution and attention product is counted with the sizes that flow through it, for a batch of one image. What is
+done element by element (norms, activations, softmax, weighted sums) is not counted, as is usual. Bilinear sampling is
+counted beside the totals, not in them: it is no matrix product, and its cost is in reaching memory.
 """
 
 from __future__ import annotations

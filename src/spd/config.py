@@ -8,13 +8,22 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Alignment = Literal["center", "corner"]
 CanvasWrite = Literal["mean", "sum"]
 CanvasSource = Literal["hidden", "normed"]
 OffsetUnit = Literal["cell", "normalized"]
 Interaction = Literal["joint"]
+
+# What a config.json may say in words: the command line checks these itself.
+_CHOICES = {
+    "alignment": get_args(Alignment),
+    "offset_unit": get_args(OffsetUnit),
+    "canvas_write": get_args(CanvasWrite),
+    "canvas_source": get_args(CanvasSource),
+    "interaction": get_args(Interaction),
+}
 
 # The Kinect of NYU Depth V2: fx, fy in pixels of its 640x480 images (Silberman et al. 2012, toolbox).
 _NYU_FX_PER_WIDTH = 518.8579 / 640
@@ -89,6 +98,9 @@ class ModelConfig:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.focal_length is not None and not (self.focal_length > 0 and math.isfinite(self.focal_length)):
             raise ValueError(f"focal_length must be a positive number of pixels, got {self.focal_length}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         for name in ("num_points", "num_deformable_layers", "ffn_ratio", "head_ratio", "fourier_bands"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -18,10 +18,10 @@ from PIL import Image
 from spd.camera import lift
 from spd.data import room_furniture, room_light, room_render, room_storage, room_walls, rooms
 from spd.data.rgbd import RGBDDataset
-from spd.data.room_geometry import SHELL, Camera, Primitive, cast, interval, look
-from spd.data.room_scene import _FURNISHING, Footprint, sample_scene
-from spd.data.room_style import draw_style
-from spd.data.room_textures import _PATTERNS, Material, albedo
+from spd.data.rooms.geometry import SHELL, Camera, Primitive, cast, interval, look
+from spd.data.rooms.scene import _FURNISHING, Footprint, sample_scene
+from spd.data.rooms.style import draw_style
+from spd.data.rooms.textures import _PATTERNS, Material, albedo
 from spd.data.rooms import render_room, write_rooms
 
 SIZE = (36, 52)
@@ -369,8 +369,8 @@ class TestWriteRooms:
         done: list[int] = []
         manifest = write_rooms(tmp_path / "rooms", num=11, seed=4, size=SIZE, workers=1, progress=done.append)
         assert manifest == tmp_path / "rooms" / "manifest.csv"
-        assert done[-1] == 11
-        assert done == sorted(done)
+        assert sum(done) == 11
+        assert len(done) > 1
         rows = list(csv.DictReader(manifest.open()))
         assert list(rows[0]) == ["image", "depth", "split", "scene", "fx", "fy", "cx", "cy"]
         assert [row["split"] for row in rows] == ["train"] * 9 + ["val"] * 2

@@ -37,7 +37,7 @@ def run(options: Options) -> None:
     from spd.data.rooms import write_rooms
 
     with progress("rooms", options.num) as advance:
-        folder = write_rooms(
+        write_rooms(
             options.output,
             num=options.num,
             seed=options.seed,
@@ -45,4 +45,4 @@ def run(options: Options) -> None:
             workers=options.workers,
             progress=advance,
         )
-    note(f"wrote {options.num} rooms to {folder}")
+    note(f"wrote {options.num} rooms to {options.output}")

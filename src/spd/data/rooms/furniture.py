@@ -12,12 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spd.data.room_geometry import Primitive, Vector
-from spd.data.room_style import Style, pick, vary
-from spd.data.room_textures import Material
+from spd.data.rooms.geometry import Primitive, Vector
+from spd.data.rooms.style import Style, pick, vary
+from spd.data.rooms.textures import Material
 
 
 class Piece(NamedTuple):
+    """A piece of furniture in its own frame, with the space that it takes, in metres."""
+
     parts: tuple[Primitive, ...]
     width: float
     depth: float
@@ -132,10 +134,12 @@ def placed(piece: Piece, x: float, y: float, yaw: float, number: int) -> Piece:
 
 
 def chair(rng: np.random.Generator, style: Style) -> Piece:
+    """A dining chair."""
     return Piece(tuple(_chair(rng, style.wood, pick(rng, style.wood, style.fabric))), 0.43, 0.43, 0.9)
 
 
 def stool(rng: np.random.Generator, style: Style) -> Piece:
+    """A round stool on four legs."""
     height, radius = rng.uniform(0.42, 0.7), rng.uniform(0.16, 0.2)
     parts = _legs(radius * 1.5, radius * 1.5, height, 0.03, style.metal, y=radius * 0.25)
     parts += [cylinder(0.0, radius, height, radius, 0.05, pick(rng, style.wood, style.accent))]
@@ -170,6 +174,7 @@ def dining_table(rng: np.random.Generator, style: Style) -> Piece:
 
 
 def coffee_table(rng: np.random.Generator, style: Style) -> Piece:
+    """A low table."""
     width, depth, height = rng.uniform(0.7, 1.2), rng.uniform(0.45, 0.65), rng.uniform(0.32, 0.45)
     wood = pick(rng, style.wood, style.wood, style.paint, style.dark)
     if rng.random() < 0.35:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from spd.data.room_furniture import Piece, ball, box, cylinder
-from spd.data.room_geometry import Primitive, Vector
-from spd.data.room_style import Style, pick, vary
-from spd.data.room_textures import Material
+from spd.data.rooms.furniture import Piece, ball, box, cylinder
+from spd.data.rooms.geometry import Primitive, Vector
+from spd.data.rooms.style import Style, pick, vary
+from spd.data.rooms.textures import Material
 
 SILL = 0.95
 """Metres above the floor below which furniture may stand before a window."""

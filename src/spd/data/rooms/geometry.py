@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int16
 
 from spd.camera import Intrinsics
-from spd.data.room_textures import Material
+from spd.data.rooms.textures import Material
 
 Kind = Literal["box", "cylinder", "sphere"]
 Vector = tuple[float, float, float]

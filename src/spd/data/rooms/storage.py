@@ -9,10 +9,10 @@ import math
 
 import numpy as np
 
-from spd.data.room_furniture import Piece, ball, box, clutter, cylinder
-from spd.data.room_geometry import Primitive
-from spd.data.room_style import Style, pick, vary
-from spd.data.room_textures import Material
+from spd.data.rooms.furniture import Piece, ball, box, clutter, cylinder
+from spd.data.rooms.geometry import Primitive
+from spd.data.rooms.style import Style, pick, vary
+from spd.data.rooms.textures import Material
 
 
 def _fronts(
@@ -36,6 +36,7 @@ def _fronts(
 
 
 def bed(rng: np.random.Generator, style: Style) -> Piece:
+    """A bed with its headboard against the wall."""
     width, depth, base = float(rng.choice((0.95, 1.4, 1.6))), rng.uniform(1.95, 2.1), rng.uniform(0.25, 0.35)
     frame, sheet, cover = (
         pick(rng, style.wood, style.dark, style.paint),
@@ -62,6 +63,7 @@ def bed(rng: np.random.Generator, style: Style) -> Piece:
 
 
 def nightstand(rng: np.random.Generator, style: Style) -> Piece:
+    """A small cabinet beside a bed."""
     width, depth, height = rng.uniform(0.4, 0.55), rng.uniform(0.36, 0.45), rng.uniform(0.45, 0.6)
     wood = pick(rng, style.wood, style.paint)
     parts = [box(0.0, depth / 2, 0.0, width, depth, height, wood)]
@@ -96,6 +98,7 @@ def sideboard(rng: np.random.Generator, style: Style) -> Piece:
 
 
 def dresser(rng: np.random.Generator, style: Style) -> Piece:
+    """A chest of drawers."""
     width, depth, height = rng.uniform(0.7, 1.2), rng.uniform(0.42, 0.52), rng.uniform(0.8, 1.25)
     wood = pick(rng, style.wood, style.paint)
     parts = [
@@ -110,6 +113,7 @@ def dresser(rng: np.random.Generator, style: Style) -> Piece:
 
 
 def wardrobe(rng: np.random.Generator, style: Style) -> Piece:
+    """A tall cupboard."""
     width, depth, height = rng.uniform(0.9, 1.9), rng.uniform(0.55, 0.65), rng.uniform(1.85, 2.2)
     wood = pick(rng, style.wood, style.paint)
     parts = [box(0.0, depth / 2, 0.0, width, depth, height, wood)]
@@ -119,6 +123,7 @@ def wardrobe(rng: np.random.Generator, style: Style) -> Piece:
 
 
 def bookshelf(rng: np.random.Generator, style: Style) -> Piece:
+    """Shelves with books."""
     width, depth, height = rng.uniform(0.6, 1.3), rng.uniform(0.27, 0.36), rng.uniform(1.1, 2.1)
     wood, board = pick(rng, style.wood, style.wood, style.paint, style.dark), 0.025
     parts = [box(s * (width - board) / 2, depth / 2, 0.0, board, depth, height, wood) for s in (-1, 1)]
@@ -181,6 +186,7 @@ def kitchen_run(rng: np.random.Generator, style: Style) -> Piece:
 
 
 def floor_lamp(rng: np.random.Generator, style: Style) -> Piece:
+    """A lamp on a pole, which shines."""
     height, radius = rng.uniform(1.35, 1.75), rng.uniform(0.16, 0.24)
     parts = [
         cylinder(0.0, radius, 0.0, radius * 0.8, 0.03, style.metal),
@@ -209,6 +215,7 @@ def plant(rng: np.random.Generator, style: Style) -> Piece:
 
 
 def bin_(rng: np.random.Generator, style: Style) -> Piece:
+    """A waste bin."""
     radius, height = rng.uniform(0.11, 0.19), rng.uniform(0.25, 0.6)
     body = pick(rng, style.metal, style.dark, style.accent, style.vivid)
     parts = [
@@ -219,6 +226,7 @@ def bin_(rng: np.random.Generator, style: Style) -> Piece:
 
 
 def toy_balls(rng: np.random.Generator, style: Style) -> Piece:
+    """A few balls on the floor."""
     parts: list[Primitive] = []
     for number in range(int(rng.integers(1, 4))):
         radius = rng.uniform(0.08, 0.17)
@@ -241,6 +249,7 @@ def boxes(rng: np.random.Generator, style: Style) -> Piece:
 
 
 def column(rng: np.random.Generator, style: Style) -> Piece:
+    """A column from floor to ceiling."""
     radius = rng.uniform(0.13, 0.22)
     parts = [
         cylinder(0.0, radius + 0.04, 0.0, radius, 4.0, style.paint),

@@ -10,19 +10,23 @@ import numpy as np
 from spd.data import room_furniture as furniture
 from spd.data import room_storage as storage
 from spd.data import room_walls as walls
-from spd.data.room_furniture import Builder, Piece, placed
-from spd.data.room_geometry import Camera, Primitive, Vector, cast, look
-from spd.data.room_style import Style, draw_style, vary
-from spd.data.room_textures import Colour, Material
+from spd.data.rooms.furniture import Builder, Piece, placed
+from spd.data.rooms.geometry import Camera, Primitive, Vector, cast, look
+from spd.data.rooms.style import Style, draw_style, vary
+from spd.data.rooms.textures import Colour, Material
 
 
 class Light(NamedTuple):
+    """A lamp: where it is and how bright."""
+
     position: Vector
     colour: Colour
     """Linear RGB that it gives a white surface facing it at one metre."""
 
 
 class Scene(NamedTuple):
+    """Everything that is in a room, and the camera that sees it."""
+
     kind: str
     """What the room is for."""
     size: Vector
@@ -86,6 +90,7 @@ class Footprint(NamedTuple):
     top: float
 
     def axes(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Unit vectors of its width and its depth on the floor."""
         cos, sin = math.cos(self.yaw), math.sin(self.yaw)
         return (cos, sin), (-sin, cos)
 

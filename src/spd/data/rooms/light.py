@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int16
 
-from spd.data.room_geometry import Kind, Primitive, Vector, interval
-from spd.data.room_scene import Light, Scene
+from spd.data.rooms.geometry import Kind, Primitive, Vector, interval
+from spd.data.rooms.scene import Light, Scene
 
 _BIAS = 0.004
 """Metres by which shadow rays start above their surface."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spd.data.room_textures import Colour, Material, Pattern
+from spd.data.rooms.textures import Colour, Material, Pattern
 
 
 class Style(NamedTuple):

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float32, Int16, UInt8
 
-from spd.data.room_geometry import SHELL, Primitive, cast
-from spd.data.room_light import Surface, shade, turn
-from spd.data.room_scene import Scene
-from spd.data.room_textures import Material, albedo
+from spd.data.rooms.geometry import SHELL, Primitive, cast
+from spd.data.rooms.light import Surface, shade, turn
+from spd.data.rooms.scene import Scene
+from spd.data.rooms.textures import Material, albedo
 
 
 def render(

@@ -22,8 +22,8 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from spd.camera import Intrinsics
-from spd.data.room_render import render
-from spd.data.room_scene import sample_scene
+from spd.data.rooms.render import render
+from spd.data.rooms.scene import sample_scene
 from spd.files import write_files
 
 MANIFEST = "manifest.csv"
@@ -93,7 +93,7 @@ def write_rooms(
         size: (height, width) of the pictures in pixels.
         val_fraction: part of the rooms, rounded up, that is split ``val``: the last ones. At least one stays ``train``.
         workers: processes that draw; the number of usable CPUs if None. With 1 it all happens in this process.
-        progress: called with the number of rooms that are done, each time some more are.
+        progress: called with the number of rooms done since its last call.
 
     Returns:
         The manifest's path.
@@ -121,7 +121,7 @@ def write_rooms(
     for written in _written(partial(_write_chunk, output, seed, size), num, workers or _usable_cpus()):
         rows += written
         if progress is not None:
-            progress(len(rows))
+            progress(len(written))
     rows.sort(key=lambda row: row["image"])
     for index, row in enumerate(rows):
         row["split"] = "train" if index < first_val else "val"
@@ -160,7 +160,7 @@ def _write_chunk(output: Path, seed: int, size: tuple[int, int], indices: range)
     rows: list[dict[str, str]] = []
     for index in indices:
         room, kind = _draw(seed, index, size)
-        # The sensor's noise does not compress: PNG is twice as slow as JPEG and five times as large.
+        # The sensor's noise does not compress: as PNG it takes 7 ms to write, as JPEG half a millisecond.
         image, depth = f"rgb/{index:05d}.jpg", f"depth/{index:05d}.png"
         Image.fromarray(room.image).save(output / image, quality=95, subsampling=0)
         millimetres = np.round(room.depth_m * np.float32(1000)).astype(np.uint16)

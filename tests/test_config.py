@@ -1,0 +1,83 @@
+"""Presets, validation, and the JSON form of a model's configuration."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from spd.config import PRESETS, DataConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_json_comes_back(name: str) -> None:
+    config = ModelConfig.preset(name, train_size=(128, 160))
+    back = ModelConfig.from_json(json.loads(json.dumps(config.to_json())))
+    assert back.canonical_focal_length == pytest.approx(config.canonical_focal_length)
+    assert back.to_json() == config.to_json()
+
+
+def test_plan_v14_is_the_plan_to_the_letter() -> None:
+    plan = ModelConfig.plan_v14()
+    letter = (plan.canvas_write, plan.alignment, plan.fourier_lowest_octave, plan.offset_unit, plan.canvas_source)
+    assert letter == ("sum", "corner", 0, "normalized", "hidden")
+    assert ModelConfig.tiny().canvas_write == "mean"
+    assert ModelConfig.tiny().alignment == "center"
+
+
+def test_focal_length_of_nyu_follows_the_size() -> None:
+    # fx 518.8579 · 320 / 640 and fy 519.4696 · 256 / 480.
+    assert ModelConfig.tiny().canonical_focal_length == pytest.approx(math.sqrt(259.42895 * 277.0504533))
+    assert ModelConfig.tiny(train_size=(480, 640)).canonical_focal_length == pytest.approx(
+        math.sqrt(518.8579 * 519.4696)
+    )
+    assert ModelConfig.tiny(focal_length=300.0).canonical_focal_length == 300.0
+    assert ModelConfig.tiny().to_json()["focal_length"] == pytest.approx(268.095, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: ModelConfig(train_size=(250, 320)), r"multiples of 32, got \(250, 320\)"),
+        (lambda: ModelConfig(train_size=(0, 320)), "multiples of 32"),
+        (lambda: ModelConfig(num_heads=5), r"num_heads must divide embed_dim \(192\), got 5"),
+        (lambda: ModelConfig(neck_channels=(64, 128, 256, 384)), r"neck_channels\[2\] must equal embed_dim"),
+        (lambda: ModelConfig(dropout=1.0), "dropout must be in"),
+        (lambda: ModelConfig(focal_length=-1.0), "focal_length must be a positive number"),
+        (lambda: ModelConfig(num_points=0), "num_points must be at least 1, got 0"),
+        (lambda: ModelConfig(alignment="middle"), "alignment must be one of center, corner, got 'middle'"),  # type: ignore[arg-type]
+        (lambda: ModelConfig.preset("huge"), "preset must be one of tiny, plan_v14, nano, atto, got 'huge'"),
+        (lambda: DataConfig(batch_size=0), "batch_size must be at least 1"),
+        (lambda: DataConfig(edge_fraction=1.5), "edge_fraction must be in"),
+        (lambda: DataConfig(query_range=(64, 16)), "query_range must be"),
+        (lambda: DataConfig(zoom=(0.0, 1.0)), "zoom must be"),
+        (lambda: DataConfig(color_jitter=(0.2, 0.2, 0.2, 0.6)), "color_jitter must be"),
+        (lambda: OptimizerConfig(learning_rate=0.0), "learning_rate must be positive"),
+        (lambda: OptimizerConfig(final_lr_fraction=2.0), "final_lr_fraction must be in"),
+        (lambda: LossConfig(silog_lambda=1.5), "silog_lambda must be in"),
+        (lambda: TrainConfig(devices=3), "batch_size must be a multiple of devices, got 8 over 3"),
+        (lambda: TrainConfig(seed=-1), "seed must be at least 0, got -1"),
+    ],
+)
+def test_refusals(build: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_json_of_another_version_is_refused() -> None:
+    values = ModelConfig.tiny().to_json()
+    with pytest.raises(ValueError, match="unknown fields colour"):
+        ModelConfig.from_json({**values, "colour": 1})
+    del values["num_heads"]
+    with pytest.raises(ValueError, match="lacks the fields num_heads"):
+        ModelConfig.from_json(values)
+
+
+def test_encoder_rate_depends_on_its_weights() -> None:
+    assert TrainConfig().encoder_learning_rate == pytest.approx(1e-4)
+    assert TrainConfig(model=ModelConfig(pretrained=True)).encoder_learning_rate == pytest.approx(1e-5)
+    asked = TrainConfig(optimizer=OptimizerConfig(encoder_lr_factor=0.5), model=ModelConfig(pretrained=True))
+    assert asked.encoder_learning_rate == pytest.approx(5e-5)

@@ -1,7 +1,7 @@
 """Draws true depth, prediction and their ratio on a grid of points of test images, without the images themselves.
 
 Example:
-  python benchmarks/truth_beside_prediction.py --data "$SPD_NYU" --checkpoint runs/nyu-atto --frames 20 300 --output a.png
+  python benchmarks/truth_beside_prediction.py --data "$SPD_NYU" --checkpoint CHECKPOINT --frames 20 --output a.png
 """
 
 from __future__ import annotations

@@ -48,7 +48,6 @@ def test_focal_length_of_nyu_follows_the_size() -> None:
         (lambda: ModelConfig(dropout=1.0), "dropout must be in"),
         (lambda: ModelConfig(focal_length=-1.0), "focal_length must be a positive number"),
         (lambda: ModelConfig(num_points=0), "num_points must be at least 1, got 0"),
-        (lambda: ModelConfig(alignment="middle"), "alignment must be one of center, corner, got 'middle'"),  # type: ignore[arg-type]
         (lambda: ModelConfig.preset("huge"), "preset must be one of tiny, plan_v14, nano, atto, got 'huge'"),
         (lambda: DataConfig(batch_size=0), "batch_size must be at least 1"),
         (lambda: DataConfig(edge_fraction=1.5), "edge_fraction must be in"),

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from spd.camera import lift
-from spd.data import room_furniture, room_light, room_render, room_storage, room_walls, rooms
 from spd.data.rgbd import RGBDDataset
+from spd.data.rooms import dataset, furniture, render_room, storage, walls, write_rooms
+from spd.data.rooms import light as light_module
+from spd.data.rooms import render as render_module
 from spd.data.rooms.geometry import SHELL, Camera, Primitive, cast, interval, look
 from spd.data.rooms.scene import _FURNISHING, Footprint, sample_scene
 from spd.data.rooms.style import draw_style
 from spd.data.rooms.textures import _PATTERNS, Material, albedo
-from spd.data.rooms import render_room, write_rooms
 
 SIZE = (36, 52)
 ROOM = (4.0, 5.0, 3.0)
@@ -276,8 +277,8 @@ class TestScene:
     def test_parts_keep_to_the_block_of_their_piece(self) -> None:
         """Else pieces would run into each other: blocks are all that placing looks at."""
         builders = {builder for lists in _FURNISHING.values() for builders in lists for builder in builders}
-        assert builders >= {room_furniture.sofa, room_storage.bed, room_furniture.dining_table}
-        builders |= {room_walls.door, room_walls.picture, partial(room_walls.window, room_height=2.5)}
+        assert builders >= {furniture.sofa, storage.bed, furniture.dining_table}
+        builders |= {walls.door, walls.picture, partial(walls.window, room_height=2.5)}
         for builder in builders:
             for seed in range(6):
                 rng = np.random.default_rng(seed)
@@ -324,10 +325,10 @@ def test_shadows_equal_brute_force(seed: int) -> None:
     """Ruling out tiles loses no shadow; asking every fourth pixel first loses next to none."""
     size = (64, 88)
     scene = sample_scene(np.random.default_rng((5, seed)))
-    surface = room_render._surface(scene, *cast(scene.size, scene.primitives, scene.camera, size))
-    casters = room_light._casters(scene.primitives, room_light._piece_bounds(scene.primitives))
+    surface = render_module._surface(scene, *cast(scene.size, scene.primitives, scene.camera, size))
+    casters = light_module._casters(scene.primitives, light_module._piece_bounds(scene.primitives))
     target = np.array(scene.lights[0].position, np.float32)[:, None]
-    origin = surface.points + room_light._BIAS * surface.normals
+    origin = surface.points + light_module._BIAS * surface.normals
     expected = np.zeros(origin.shape[1], bool)
     with np.errstate(divide="ignore", invalid="ignore"):
         for caster in casters:
@@ -335,12 +336,12 @@ def test_shadows_equal_brute_force(seed: int) -> None:
                 start = matrix @ (origin - centre[:, None])
                 near, far = interval(kind, start, matrix @ (target - centre[:, None]) - start)
                 expected |= (near <= far) & (near < 1) & (far > 0)
-    tiles = room_light._tile_indices(size)
-    blocked = room_light._blocked(origin[:, tiles], target, casters)
+    tiles = light_module._tile_indices(size)
+    blocked = light_module._blocked(origin[:, tiles], target, casters)
     # Rays that graze an edge fall on either side of it in float32.
     assert (blocked != expected[tiles]).mean() < 5e-4
     assert 0.01 < expected.mean() < 0.9
-    sees = room_light._sees(scene.lights[0].position, casters, surface, size)
+    sees = light_module._sees(scene.lights[0].position, casters, surface, size)
     facing = ((target - surface.points) * surface.normals).sum(0) > 0
     assert ((sees == 0) != expected)[facing].mean() < 0.01
 
@@ -406,7 +407,7 @@ class TestWriteRooms:
         """What a worker is given and gives back crosses to a process that inherits nothing."""
         for folder in ("rgb", "depth"):
             (tmp_path / folder).mkdir()
-        work = partial(rooms._write_chunk, tmp_path, 0, (32, 40))
+        work = partial(dataset._write_chunk, tmp_path, 0, (32, 40))
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             rows = pool.submit(work, range(2)).result(timeout=120)
         assert [row["image"] for row in rows] == ["rgb/00000.jpg", "rgb/00001.jpg"]

@@ -205,6 +205,18 @@ def test_normalised_offsets_equal_the_plans_arithmetic():
     torch.testing.assert_close(result, expected, atol=1e-10, rtol=0)
 
 
+def test_offsets_become_cells_in_float32():
+    """Half of the 320 columns less one, 159.5, is 160 in bfloat16."""
+    module = _module("normalized").bfloat16()
+    with torch.no_grad():
+        module.sampling_offsets.weight.zero_()
+        module.sampling_offsets.bias.fill_(1.0)
+    wide = [torch.zeros(1, 12, 2, 320, dtype=torch.bfloat16)] * 4
+    offsets = module.offsets_in_cells(torch.zeros(1, 1, 12, dtype=torch.bfloat16), wide)
+    assert offsets.dtype == torch.float32
+    assert offsets[0, 0, 0, 0, 0].tolist() == [159.5, 0.5]
+
+
 @pytest.mark.parametrize("unit", ["cell", "normalized"])
 def test_levels_of_a_single_cell_are_read(unit: OffsetUnit):
     """The plan's own formula divides by W - 1 there."""

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spd.config import OffsetUnit
-from spd.coordinates import cells_to_grid, read_bilinear
+from spd.coordinates import cells_to_grid, location_dtype, read_bilinear
 from spd.model.attention import RESIDUAL_GAIN, initialise_linear
 
 
@@ -120,7 +120,7 @@ class DeformableAttention(nn.Module):
             value_maps: (B, D, H_l, W_l) per level.
         """
         reference = torch.stack(tuple(reference_points), dim=2)
-        cells = reference[:, :, None, :, None, :] + self.offsets_in_cells(hidden, value_maps).to(reference.dtype)
+        cells = reference[:, :, None, :, None, :] + self.offsets_in_cells(hidden, value_maps)
         num_heads, num_levels, num_points = self.shape
         logits = self.attention_weights(hidden).unflatten(-1, (num_heads, num_levels * num_points))
         weights = logits.softmax(-1).unflatten(-1, (num_levels, num_points))
@@ -131,6 +131,7 @@ class DeformableAttention(nn.Module):
     ) -> Float[Tensor, "B K M L P 2"]:
         """xy steps from the query to its samples, in cells of each level."""
         offsets = self.sampling_offsets(hidden).unflatten(-1, (*self.shape, 2))
+        offsets = offsets.to(location_dtype(offsets))
         if self.offset_unit == "cell":
             return offsets
         spans = [((value.shape[-1] - 1) / 2, (value.shape[-2] - 1) / 2) for value in value_maps]

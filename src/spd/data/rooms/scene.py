@@ -7,9 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spd.data import room_furniture as furniture
-from spd.data import room_storage as storage
-from spd.data import room_walls as walls
+from spd.data.rooms import furniture, storage, walls
 from spd.data.rooms.furniture import Builder, Piece, placed
 from spd.data.rooms.geometry import Camera, Primitive, Vector, cast, look
 from spd.data.rooms.style import Style, draw_style, vary

@@ -44,7 +44,7 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def spd(*arguments: object, code: Sequence[str] = ("-m", "spd.cli.main")) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *code, *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 

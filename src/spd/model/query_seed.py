@@ -20,18 +20,18 @@ class FourierCode(nn.Module):
     at least: the highest octave's phase reaches 2π·128.
     """
 
-    frequencies: Tensor
-
     def __init__(self, bands: int, lowest_octave: int) -> None:
         super().__init__()
-        octaves = torch.arange(lowest_octave, lowest_octave + bands, dtype=torch.float64)
-        self.register_buffer("frequencies", 2 * math.pi * 2**octaves, persistent=False)
+        self.bands = bands
+        self.lowest_octave = lowest_octave
 
     def forward(self, query_points: Float[Tensor, "B K 2"], image_size: tuple[int, int]) -> Float[Tensor, "B K F"]:
         """xy pixel indices of unpadded images of ``image_size`` (height, width) to their codes."""
         height, width = image_size
         position = query_points / query_points.new_tensor((width, height))
-        phase = position.unsqueeze(-1) * self.frequencies.to(query_points.dtype)
+        # Made in the precision of the points, which may be float64, and on their device, which may not know float64.
+        octaves = torch.arange(self.bands, dtype=query_points.dtype, device=query_points.device) + self.lowest_octave
+        phase = position.unsqueeze(-1) * (2 * math.pi * octaves.exp2())
         return torch.stack((phase.sin(), phase.cos()), dim=-2).flatten(2)
 
 

@@ -48,7 +48,7 @@ def train(config: TrainConfig) -> Path:
         NonFiniteLossError: the loss became NaN or infinite.
     """
     _prepare_folder(config)
-    _keep_freed_memory()
+    keep_freed_memory()
     _quieten_lightning()
     data = RGBDDataModule(config)
     data.setup("fit")
@@ -203,7 +203,7 @@ def _quieten_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc keep what a step frees, since the next step asks for the same again.
 
     By default every map of some megabytes is returned to the system and comes back as fresh pages, to be zeroed one

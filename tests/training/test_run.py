@@ -81,7 +81,7 @@ def test_resume_after_a_kill_gives_the_same_weights(rooms: Path, tmp_path: Path)
     assert any("auxiliary" in name for name in state["state_dict"])
     config = json.loads((whole / "train.json").read_text())
     assert config["model"]["train_size"] == [64, 96]
-    assert config["optimizer"]["learning_rate"] == pytest.approx(5e-4)
+    assert config["optimizer"]["learning_rate"] == pytest.approx(4e-4)
     assert (whole / "curves.png").stat().st_size > 10_000
 
 

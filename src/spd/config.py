@@ -126,8 +126,14 @@ class ModelConfig:
     @classmethod
     def plan_v14(cls, **changes: Any) -> ModelConfig:
         """The plan to the letter: canvas sum, corner alignment, full-period code, normalised offsets."""
-        letter = {"alignment": "corner", "offset_unit": "normalized", "canvas_write": "sum", "canvas_source": "hidden"}
-        return replace(cls(fourier_lowest_octave=0, **letter), **changes)
+        letter = cls(
+            alignment="corner",
+            offset_unit="normalized",
+            canvas_write="sum",
+            canvas_source="hidden",
+            fourier_lowest_octave=0,
+        )
+        return replace(letter, **changes)
 
     @classmethod
     def nano(cls, **changes: Any) -> ModelConfig:

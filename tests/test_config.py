@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from spd.config import PRESETS, DataConfig, LossConfig, ModelConfig, OptimizerConfig, TrainConfig
+from spd.config import PRESETS, ModelConfig
+from spd.train_config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -1,13 +1,9 @@
-"""Frozen configurations: the model with its presets, and a training run.
-
-Imports no torch, so that the command line answers quickly.
-"""
+"""The frozen configuration of a model, with its presets; imports no torch, so that the command line is quick."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 Alignment = Literal["center", "corner"]
@@ -188,142 +184,11 @@ class ModelConfig:
             raise ValueError(f"model config has unknown fields {', '.join(unknown)}; another version wrote it")
         if missing := sorted(known - values.keys()):
             raise ValueError(f"model config lacks the fields {', '.join(missing)}; another version wrote it")
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        lists_as_tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**lists_as_tuples)
 
 
 PRESETS = ("tiny", "plan_v14", "nano", "atto")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """What is read, how it is varied and where depth is asked during training."""
-
-    root: Path | None = None
-    """Folder with ``manifest.csv``."""
-    train_splits: tuple[str, ...] = ("train",)
-    val_split: str = "val"
-    batch_size: int = 8
-    """Images per step, over all processes together."""
-    num_workers: int = 2
-    num_queries: int = 256
-    """Query points K per image; with ``log_uniform``, those of validation."""
-    query_schedule: Literal["fixed", "log_uniform"] = "fixed"
-    """``log_uniform`` draws one K per batch from ``query_range``."""
-    query_range: tuple[int, int] = (16, 1024)
-    edge_fraction: float = 0.0
-    """Part of the query points that is drawn on depth edges."""
-    flip: bool = True
-    zoom: tuple[float, float] = (0.8, 1.2)
-    """Range of the random resize-crop; (1, 1) is none."""
-    color_jitter: tuple[float, float, float, float] = (0.2, 0.2, 0.2, 0.1)
-    """Brightness, contrast, saturation, hue."""
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "num_queries"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.num_workers < 0:
-            raise ValueError(f"num_workers must be at least 0, got {self.num_workers}")
-        if not 0.0 <= self.edge_fraction <= 1.0:
-            raise ValueError(f"edge_fraction must be in [0, 1], got {self.edge_fraction}")
-        if not 1 <= self.query_range[0] <= self.query_range[1]:
-            raise ValueError(f"query_range must be (low, high) with 1 <= low <= high, got {self.query_range}")
-        if not 0.0 < self.zoom[0] <= self.zoom[1]:
-            raise ValueError(f"zoom must be (low, high) with 0 < low <= high, got {self.zoom}")
-        if min(self.color_jitter) < 0 or max(self.color_jitter[:3]) > 1 or self.color_jitter[3] > 0.5:
-            raise ValueError(
-                "color_jitter must be brightness, contrast, saturation in [0, 1] and hue in [0, 0.5], "
-                f"got {self.color_jitter}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """AdamW with a linear warm-up and a cosine decay (plan 7.3)."""
-
-    learning_rate: float = 1e-4
-    encoder_lr_factor: float | None = None
-    """Rate of timm's parameters over ``learning_rate``; None is 0.1 with pretrained weights and 1 with random ones."""
-    final_lr_fraction: float = 0.01
-    """Where the cosine ends, as a fraction of each group's rate."""
-    warmup_steps: int = 100
-    weight_decay: float = 0.01
-    """On matrices only: biases, norms and scales are free."""
-    gradient_clip: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        if self.encoder_lr_factor is not None and self.encoder_lr_factor < 0:
-            raise ValueError(f"encoder_lr_factor must be at least 0, got {self.encoder_lr_factor}")
-        if not 0.0 <= self.final_lr_fraction <= 1.0:
-            raise ValueError(f"final_lr_fraction must be in [0, 1], got {self.final_lr_fraction}")
-        if self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps must be at least 0, got {self.warmup_steps}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """SILog on the query points, and on L2 and L3 densely (plan 7.2)."""
-
-    silog_lambda: float = 0.15
-    auxiliary_weight: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.silog_lambda <= 1.0:
-            raise ValueError(f"silog_lambda must be in [0, 1], got {self.silog_lambda}")
-        if self.auxiliary_weight < 0:
-            raise ValueError(f"auxiliary_weight must be at least 0, got {self.auxiliary_weight}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """One training run; saved as ``train.json`` beside the weights."""
-
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    output: Path = Path("runs/spd")
-    """Folder of the run: the checkpoint for answering, ``last.ckpt`` for resuming, the logs."""
-    resume: bool = False
-    """Continue the run in ``output`` from its ``last.ckpt``."""
-    epochs: int = 30
-    max_steps: int | None = None
-    """Length of the run in steps, in place of ``epochs``."""
-    seed: int = 0
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    devices: int = 1
-    """Processes that train together (DDP where there is more than one)."""
-    precision: Literal["auto", "32", "bf16"] = "auto"
-    """``auto`` is bf16 autocast on a CUDA device that has it, else float32."""
-    log_every: int = 20
-    """Steps between two lines of the log."""
-    checkpoint_every: int = 200
-    """Steps between two writes of ``last.ckpt``."""
-    validate_every: int = 1
-    """Epochs between two validations; 0 is never."""
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "devices", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
-        if self.data.batch_size % self.devices:
-            raise ValueError(
-                f"batch_size must be a multiple of devices, got {self.data.batch_size} over {self.devices}"
-            )
-
-    @property
-    def encoder_learning_rate(self) -> float:
-        """Peak rate of timm's parameters: random weights have no features to protect, so they learn like the rest."""
-        factor = self.optimizer.encoder_lr_factor
-        if factor is None:
-            factor = 0.1 if self.model.pretrained else 1.0
-        return factor * self.optimizer.learning_rate
 
 
 def require_divisor(heads_name: str, heads: int, width_name: str, width: int) -> None:

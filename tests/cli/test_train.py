@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spd.cli.main import main, parse
-from spd.config import TrainConfig
+from spd.train_config import TrainConfig
 from spd.training import run as training_run
 from spd.training.module import NonFiniteLossError
 from spd.training.recipes import RECIPES

@@ -17,8 +17,9 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
 
-from spd.config import DataConfig, ModelConfig, TrainConfig
+from spd.config import ModelConfig
 from spd.data.datamodule import EpochBatchSampler, RGBDDataModule, SampleKey, TrainingBatch
+from spd.train_config import DataConfig, TrainConfig
 
 HEIGHT, WIDTH = 40, 56
 NUM_TRAIN, NUM_VAL = 11, 5

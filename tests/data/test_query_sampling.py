@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spd.config import DataConfig
 from spd.data.query_sampling import draw_num_queries, edge_pixels, epoch_order, sample_generator, sample_queries
+from spd.train_config import DataConfig
 
 HEIGHT, WIDTH = 12, 17
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as vision
 
 from spd.camera import Intrinsics
-from spd.config import DataConfig, ModelConfig
+from spd.config import ModelConfig
 from spd.data.rgbd import RGBDSample
 from spd.data.transforms import (
     EvalTransform,
@@ -29,6 +29,7 @@ from spd.data.transforms import (
     resize_image,
     turn_hue,
 )
+from spd.train_config import DataConfig
 
 STORED = (120, 176)
 TARGET = (64, 96)

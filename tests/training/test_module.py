@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spd.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from spd.config import ModelConfig
 from spd.coordinates import STRIDES
+from spd.train_config import DataConfig, OptimizerConfig, TrainConfig
 from spd.training.diagnostics import DecoderProbe
 from spd.training.module import SPDModule, learning_rate_factor, parameter_groups
 

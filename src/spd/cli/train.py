@@ -14,7 +14,7 @@ from inspect import cleandoc
 import tyro
 
 from spd.cli.errors import CommandFailed
-from spd.config import TrainConfig
+from spd.train_config import TrainConfig
 from spd.training.recipes import RECIPES
 
 Options = tyro.extras.subcommand_type_from_defaults(

@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from spd.config import DataConfig, TrainConfig
 from spd.data.query_sampling import QuerySample, draw_num_queries, epoch_order, sample_generator, sample_queries
 from spd.data.rgbd import RGBDDataset
 from spd.data.transforms import EvalTransform, TrainTransform
+from spd.train_config import DataConfig, TrainConfig
 
 
 class SampleKey(NamedTuple):

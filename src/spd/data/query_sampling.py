@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
-from spd.config import DataConfig
+from spd.train_config import DataConfig
 
 EDGE_SHARE = 0.1
 """Part of the valid pixels that counts as depth edges: those where log depth changes most."""

@@ -17,9 +17,10 @@ from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
 
 from spd.camera import Intrinsics
-from spd.config import DataConfig, ModelConfig
+from spd.config import ModelConfig
 from spd.coordinates import resize_points
 from spd.data.rgbd import RGBDSample
+from spd.train_config import DataConfig
 
 # A noisy depth stays a depth: log(0) would end a training.
 _SMALLEST_DEPTH_M = 1e-3

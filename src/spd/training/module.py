@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spd.config import TrainConfig
 from spd.data.datamodule import RGBDDataModule, TrainingBatch
 from spd.model.depth_head import DenseAuxiliaryHeads
 from spd.model.spd import SPD
+from spd.train_config import TrainConfig
 from spd.training.losses import dense_silog_loss, silog_loss
 
 

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from spd.config import DataConfig, ModelConfig, OptimizerConfig, TrainConfig
+from spd.config import ModelConfig
+from spd.train_config import DataConfig, OptimizerConfig, TrainConfig
 
 
 def nyu_tiny() -> TrainConfig:

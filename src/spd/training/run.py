@@ -17,8 +17,8 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from spd.checkpoint import save
-from spd.config import TrainConfig
 from spd.data.datamodule import RGBDDataModule
+from spd.train_config import TrainConfig
 from spd.training.curves import draw_curves
 from spd.training.diagnostics import Watch
 from spd.training.module import SPDModule

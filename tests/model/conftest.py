@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -21,15 +19,6 @@ SMALL = ModelConfig(
     train_size=(64, 96),
 )
 """All seven layers over timm's own 0.5 M ConvNeXt for tests."""
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Maps this small gain nothing from a second thread, and lose much where another process holds the core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,7 @@ def test_probe_reads_what_the_formulas_give(module: SPDModule) -> None:
             layer.cross_attention.sampling_offsets.weight.zero_()
             layer.cross_attention.sampling_offsets.bias.view(-1, 2).copy_(torch.tensor([3.0, 4.0]))
         decoder.l3_layers[0].canvas_access.gate.bias.fill_(2.0)
-        probe = DecoderProbe(decoder, SMALL)
+        probe = DecoderProbe(decoder)
         module.model.decode(memory, points)
         figures = probe.close()
     for level, stride in enumerate(STRIDES, start=1):

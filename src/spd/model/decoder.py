@@ -87,9 +87,10 @@ class Decoder(nn.Module):
         self.l4_layers = self._global_layers(config.num_l4_layers)
         self.canvas = SpatialCanvas(config.embed_dim, config.canvas_write)
 
-    def layers(self) -> list[nn.Module]:
+    def layers(self) -> list[DecoderLayer]:
         """All layers in the order in which a query passes them."""
-        return [*self.deformable_layers, *self.l3_layers, *self.l4_layers]
+        stacks = (self.deformable_layers, self.l3_layers, self.l4_layers)
+        return [layer for stack in stacks for layer in stack if isinstance(layer, DecoderLayer)]
 
     def _global_layers(self, number: int) -> nn.ModuleList:
         config = self.config

@@ -9,9 +9,9 @@ import lightning.pytorch as pl
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from spd.config import ModelConfig
 from spd.coordinates import STRIDES
-from spd.model.decoder import Decoder, DecoderLayer
+from spd.model.decoder import Decoder
+from spd.model.deformable_attention import DeformableAttention
 from spd.training.module import SPDModule
 
 
@@ -21,17 +21,15 @@ class DecoderProbe:
     Nothing is kept on the model, and a pass that is not watched costs nothing.
     """
 
-    def __init__(self, decoder: Decoder, config: ModelConfig) -> None:
+    def __init__(self, decoder: Decoder) -> None:
         self.figures: dict[str, Tensor] = {}
-        self._config = config
         self._canvas_writes = 0
         self._offsets: list[Tensor] = []
         self._handles: list[RemovableHandle] = [decoder.canvas.smooth.register_forward_hook(self._see_canvas)]
         for number, layer in enumerate(decoder.layers(), start=1):
-            assert isinstance(layer, DecoderLayer)
             self._handles.append(layer.canvas_access.gate.register_forward_hook(self._see_gate(number)))
-        for layer in decoder.deformable_layers:
-            self._handles.append(layer.cross_attention.register_forward_hook(self._see_offsets, with_kwargs=False))
+            if isinstance(layer.cross_attention, DeformableAttention):
+                self._handles.append(layer.cross_attention.register_forward_hook(self._see_offsets))
 
     def close(self) -> dict[str, Tensor]:
         """Take the hooks off and return what was seen.
@@ -79,7 +77,7 @@ class Watch(pl.Callback):
     ) -> None:
         assert isinstance(pl_module, SPDModule)
         if (trainer.global_step + 1) % self.log_every == 0:
-            self._probe = DecoderProbe(pl_module.model.decoder, pl_module.config.model)
+            self._probe = DecoderProbe(pl_module.model.decoder)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

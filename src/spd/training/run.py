@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import logging
+import os
 import platform
 import warnings
 from dataclasses import asdict
@@ -136,7 +137,7 @@ def _prepare_folder(config: TrainConfig) -> None:
     stored = config.output / CONFIG_FILE
     resume_file = config.output / RESUME_FILE
     if not config.resume:
-        if stored.exists() and pl.utilities.rank_zero_only.rank == 0:
+        if stored.exists() and _is_first_process():
             raise ValueError(
                 f"{config.output} already holds a run; continue it with --resume or choose another --output"
             )
@@ -148,6 +149,11 @@ def _prepare_folder(config: TrainConfig) -> None:
         raise ValueError(
             f"--resume continues a run as it was configured, but these fields differ: {', '.join(changed)}"
         )
+
+
+def _is_first_process() -> bool:
+    """Whether this process started the others: Lightning gives those their rank in the environment."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _fixed_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

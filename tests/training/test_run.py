@@ -85,6 +85,15 @@ def test_resume_after_a_kill_gives_the_same_weights(rooms: Path, tmp_path: Path)
     assert (whole / "curves.png").stat().st_size > 10_000
 
 
+def test_a_folder_with_weights_is_not_trained_over(rooms: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights of another run")
+    result = train(rooms, tmp_path)
+    assert result.returncode == 2
+    assert "already holds a run" in result.stderr
+    assert (tmp_path / "model.safetensors").read_bytes() == b"weights of another run"
+    assert not (tmp_path / "train.json").exists()
+
+
 def test_two_processes_train_and_save_one_checkpoint(rooms: Path, tmp_path: Path) -> None:
     result = train(rooms, tmp_path / "run", "--devices", "2", "--max-steps", "3", "--checkpoint-every", "3")
     assert result.returncode == 0, result.stderr

@@ -54,8 +54,9 @@ class SPDModule(pl.LightningModule):
         l2 = dense_silog_loss(log_depth_l2, batch.depth_m, lam)
         l3 = dense_silog_loss(log_depth_l3, batch.depth_m, lam)
         total = silog.mean + self.config.loss.auxiliary_weight * (l2.mean + l3.mean)
-        self._require_finite(StepLosses(total, silog.mean, l2.mean, l3.mean, silog.skipped), batch)
-        self._log_step(StepLosses(total, silog.mean, l2.mean, l3.mean, silog.skipped), log_depth.detach())
+        losses = StepLosses(total, silog.mean, l2.mean, l3.mean, silog.skipped)
+        self._require_finite(losses, batch)
+        self._log_step(losses, log_depth.detach())
         return total
 
     def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:

@@ -17,8 +17,9 @@ import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from spd.checkpoint import save
+from spd.checkpoint import WEIGHTS_FILE, save
 from spd.data.datamodule import RGBDDataModule
+from spd.files import write_files
 from spd.train_config import TrainConfig
 from spd.training.curves import draw_curves
 from spd.training.diagnostics import Watch
@@ -137,7 +138,8 @@ def _prepare_folder(config: TrainConfig) -> None:
     stored = config.output / CONFIG_FILE
     resume_file = config.output / RESUME_FILE
     if not config.resume:
-        if stored.exists() and _is_first_process():
+        # A run that died before its first write leaves only train.json, and may start anew.
+        if (resume_file.exists() or (config.output / WEIGHTS_FILE).exists()) and _is_first_process():
             raise ValueError(
                 f"{config.output} already holds a run; continue it with --resume or choose another --output"
             )
@@ -173,7 +175,7 @@ def _fixed_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]
 
 def _write_config(config: TrainConfig) -> None:
     config.output.mkdir(parents=True, exist_ok=True)
-    (config.output / CONFIG_FILE).write_text(json.dumps(_as_json(config), indent=2) + "\n", "utf-8")
+    write_files({config.output / CONFIG_FILE: (json.dumps(_as_json(config), indent=2) + "\n").encode()})
 
 
 def _as_json(config: TrainConfig) -> dict[str, Any]:

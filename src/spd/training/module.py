@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spd.data.datamodule import RGBDDataModule, TrainingBatch
+from spd.evaluation.metrics import compute_metrics, mean_metrics
 from spd.model.depth_head import DenseAuxiliaryHeads
 from spd.model.spd import SPD
 from spd.train_config import TrainConfig
@@ -60,22 +61,18 @@ class SPDModule(pl.LightningModule):
         return total
 
     def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
-        depth_m = self.model(batch.images, batch.query_points, batch.query_mask)
-        mask = batch.query_mask
-        kept = mask.any(1)
-        number = mask.sum(1).clamp(min=1)
-        error = (depth_m - batch.query_depth_m) * mask
-        ratio = torch.maximum(depth_m / batch.query_depth_m, batch.query_depth_m / depth_m)
-        silog = silog_loss(depth_m.log(), batch.query_depth_m.log(), mask, self.config.loss.silog_lambda)
-        figures = {
-            "abs_rel": (error.abs() / batch.query_depth_m).sum(1) / number,
-            "rmse": (error.square().sum(1) / number).sqrt(),
-            "delta1": ((ratio < 1.25) & mask).sum(1) / number,
-        }
-        images = int(kept.sum())
-        if images:
-            means = {f"val/{name}": values[kept].mean() for name, values in figures.items()}
-            self.log_dict({**means, "val/silog": silog.mean}, on_epoch=True, batch_size=images, prog_bar=True)
+        depth_m, mask = self.model(batch.images, batch.query_points, batch.query_mask), batch.query_mask
+        asked = [
+            compute_metrics(predicted[valid].cpu().numpy(), true[valid].cpu().numpy())
+            for predicted, true, valid in zip(depth_m, batch.query_depth_m, mask, strict=True)
+            if valid.any()
+        ]
+        if asked:
+            mean = mean_metrics(asked)
+            silog = silog_loss(depth_m.log(), batch.query_depth_m.log(), mask, self.config.loss.silog_lambda)
+            figures = {"abs_rel": mean.abs_rel, "rmse": mean.rmse, "delta1": mean.delta1, "silog": silog.mean}
+            named = {f"val/{name}": value for name, value in figures.items()}
+            self.log_dict(named, on_epoch=True, batch_size=len(asked), prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(parameter_groups(self, self.config))

@@ -11,17 +11,18 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
-import timm
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from spd.config import ModelConfig
+from spd.config import Architecture, ModelConfig
 from spd.files import write_files
+from spd.model.network import DepthNetwork
 from spd.model.spd import SPD
+from spd.model_card import model_card
 
 FORMAT = 1
 """Version of the folder's layout; rises when an older reader could misread it."""
@@ -32,57 +33,12 @@ CARD_FILE = "README.md"
 _HUB_PREFIX = "hf://"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
-_CARD = """---
-library_name: spd
-pipeline_tag: depth-estimation
-license: {licence}
----
+_LOADERS: Mapping[Architecture, str] = {"spd": "spd.load", "bilinear": "spd.baselines.bilinear_mlp.load"}
 
-# Sparse Query-Point Depth
-
-Depth in metres at the pixels that are asked for: one RGB image is encoded once, and any number of its points is then
-decoded.
-
-```python
-import spd
-
-predictor = spd.load("FOLDER")  # this folder, or its name on the Hugging Face hub
-depth_m = predictor("image.jpg", [(320, 240), (100, 50)])  # (u, v) pixels of that image
-```
-
-| | |
-|---|---|
-| parameters | {parameters:,} |
-| encoder | {config.encoder} |
-| query width, decoder layers | {config.embed_dim}, {config.num_layers} |
-| interaction of queries | {config.interaction} |
-| training size | {width}x{height} |
-| canonical focal length | {config.canonical_focal_length:.1f} pixels at {width}x{height} |
-
-## Training
-
-{training}
-
-## Use
-
-Depth at clicks, keypoints or detections in photographs of indoor scenes, taken with an ordinary perspective camera.
-
-## Limits
-
-- Depth is z-depth: metres along the optical axis, not along the ray.
-- Absolute scale rests on the camera. With its intrinsics, depth is brought to its focal length; without them the camera
-  is taken to have the canonical focal length once the image is resized to the model.
-- Outdoor scenes, fisheye lenses, drawings, mirrors and glass are beyond what it was trained for.
-- Points of one question see each other: the answer at a pixel depends slightly on which others are asked with it.
-- It is no safety device: do not let it alone keep a machine away from people or obstacles.
-
-## Licences
-
-The code is Apache-2.0. {weights_licence}
-"""
+Network = TypeVar("Network", bound=DepthNetwork)
 
 
-def save(model: SPD, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> None:
+def save(model: DepthNetwork, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> None:
     """Write ``model`` as a checkpoint, in place of one that the folder may hold.
 
     Each file is written beside its place and then moved there, ``config.json`` last, so that a reader never meets half
@@ -126,22 +82,34 @@ def save(model: SPD, folder: str | Path, *, provenance: Mapping[str, Any] | None
 
 
 def load_model(source: str | Path, device: str | torch.device = "cpu") -> SPD:
-    """The model of a checkpoint, in evaluation mode.
+    """The SPD of a checkpoint, in evaluation mode; see :func:`load_network`."""
+    return load_network(source, SPD, device)
+
+
+def load_network(source: str | Path, kind: type[Network], device: str | torch.device = "cpu") -> Network:
+    """The network of a checkpoint, in evaluation mode.
 
     Args:
         source: the folder, or ``owner/name`` (also ``hf://owner/name``) of a repository on the Hugging Face hub. A
             folder of that name goes before the hub.
+        kind: the class whose weights the checkpoint holds.
         device: where the weights go.
 
     Raises:
-        ValueError: the folder or one of its files is missing, damaged, changed, or of another version.
+        ValueError: the folder or one of its files is missing, damaged, changed, of another version, or of another
+            architecture.
     """
     folder = locate(source)
     config = read_config(folder)
+    model_config = _model_config(folder, config["model"])
+    if (found := model_config.architecture) != kind.architecture:
+        raise ValueError(
+            f"checkpoint {folder} has the architecture {found}, not {kind.architecture}; {_LOADERS[found]} reads it"
+        )
     state = _read_weights(folder, config["checksum"])
     # The random weights that it starts with are not to use up the caller's random numbers.
     with torch.random.fork_rng(devices=[]):
-        model = _build(folder, config["model"])
+        model = _build(folder, kind, model_config)
     _require_same_tensors(folder, expected=model.state_dict(), found=state)
     model.load_state_dict(state)
     return model.to(device).eval()
@@ -197,35 +165,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def model_card(config: ModelConfig, parameters: int, provenance: Mapping[str, Any]) -> str:
-    """The model card: sizes, training, use, limits and licences, with the header that the Hugging Face hub reads.
-
-    Weights that were trained from timm's are under the licence that timm states for those.
-    """
-    timm_weights = timm.get_pretrained_cfg(config.encoder) if config.pretrained else None
-    licence = "apache-2.0" if not config.pretrained else (timm_weights and timm_weights.license) or "unknown"
-    height, width = config.train_size
-    weights_licence = (
-        f"The weights were trained from timm's weights of `{config.encoder}`, whose licence is {licence}."
-        if config.pretrained
-        else "The weights were trained from random values; no other weights are in them."
-    )
-    training = "\n".join(f"- {name}: {_one_line(value)}" for name, value in provenance.items()) or "Not recorded."
-    return _CARD.format(
-        config=config,
-        parameters=parameters,
-        licence=licence,
-        weights_licence=weights_licence,
-        training=training,
-        width=width,
-        height=height,
-    )
-
-
-def _build(folder: Path, values: dict[str, Any]) -> SPD:
-    """The model of those configuration values; a wrong one is told with the file it is in."""
+def _model_config(folder: Path, values: dict[str, Any]) -> ModelConfig:
+    """The configuration of those values; a wrong one is told with the file it is in."""
     try:
-        return SPD(ModelConfig.from_json(values))
+        return ModelConfig.from_json(values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{folder / CONFIG_FILE}: {error}") from None
+
+
+def _build(folder: Path, kind: type[Network], config: ModelConfig) -> Network:
+    """The network with random weights; a value that no encoder or layer takes is told with the file it is in."""
+    try:
+        return kind(config)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{folder / CONFIG_FILE}: {error}") from None
 
@@ -267,12 +218,6 @@ def _some(names: list[str]) -> str:
     """The first names, and how many more there are."""
     shown = ", ".join(names[:4])
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
-
-
-def _one_line(value: Any) -> str:
-    """A JSON value as one line of a list: text as it is, the rest as JSON."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    return " ".join(text.split())
 
 
 def _checksum(contents: bytes) -> str:

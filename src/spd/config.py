@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
+Architecture = Literal["spd", "bilinear"]
 Alignment = Literal["center", "corner"]
 CanvasWrite = Literal["mean", "sum"]
 CanvasSource = Literal["hidden", "normed"]
@@ -14,6 +15,7 @@ Interaction = Literal["joint"]
 
 # What a config.json may say in words: the command line checks these itself.
 _CHOICES = {
+    "architecture": get_args(Architecture),
     "alignment": get_args(Alignment),
     "offset_unit": get_args(OffsetUnit),
     "canvas_write": get_args(CanvasWrite),
@@ -28,7 +30,7 @@ _NYU_FY_PER_HEIGHT = 519.4696 / 480
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Everything that determines SPD's modules and how they read an image.
+    """Everything that determines a network's modules and how they read an image.
 
     The defaults are the preset ``tiny``: the sizes of plan v14 with the decisions of ``docs/decisions.md``.
 
@@ -39,6 +41,9 @@ class ModelConfig:
         (128, 160)
     """
 
+    architecture: Architecture = "spd"
+    """``bilinear`` is the baseline of the same encoder and head without what lies between; it uses the first stage of
+    ``encoder``, ``neck_channels[0]``, ``head_ratio`` and ``alignment``, and none of the other sizes."""
     encoder: str = "convnextv2_tiny.fcmae_ft_in22k_in1k"
     """A ConvNeXt or ConvNeXt V2 of timm, with or without the tag of its weights."""
     pretrained: bool = False
@@ -174,11 +179,12 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> ModelConfig:
-        """The inverse of :meth:`to_json`.
+        """The inverse of :meth:`to_json`; without an ``architecture`` it is an SPD, as a first version wrote it.
 
         Raises:
             ValueError: a field is missing or unknown, as in a config that another version wrote.
         """
+        values = {"architecture": "spd", **values}
         known = {field.name for field in fields(cls)}
         if unknown := sorted(values.keys() - known):
             raise ValueError(f"model config has unknown fields {', '.join(unknown)}; another version wrote it")

@@ -20,7 +20,7 @@ from spd.checkpoint import load_model
 from spd.coordinates import STRIDES, resize_points
 from spd.data.rgbd import read_image, to_rgb
 from spd.data.transforms import Geometry, resize_image
-from spd.model.spd import SPD
+from spd.model.network import DepthNetwork
 
 ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray
 """A path, a PIL image, or a uint8 array (H, W, 3) in RGB or (H, W) in grey."""
@@ -49,7 +49,7 @@ class Predictor:
     """Depth at points of an image. Holds nothing about any image, so threads may share one.
 
     Example:
-        >>> from spd.config import ModelConfig
+        >>> from spd import SPD, ModelConfig
         >>> predictor = Predictor.from_model(SPD(ModelConfig.atto(train_size=(64, 96))))
         >>> image = np.zeros((480, 640, 3), np.uint8)
         >>> predictor(image, [(320, 240), (0, 479)]).shape
@@ -61,15 +61,17 @@ class Predictor:
 
     model: DepthPredictor
     """In evaluation mode, on ``device``."""
-    train_size: tuple[int, int]
-    """(height, width) in pixels at which the model was trained; images are resized to about that area."""
-    focal_length: float
-    """Canonical focal length in pixels: the model answers as if every image that it sees were taken with it."""
+    train_size: tuple[int, int] | None
+    """(height, width) in pixels at which the model was trained; images are resized to about that area. None: the
+    model gets every image at its own size."""
+    focal_length: float | None
+    """Canonical focal length in pixels: the model answers as if every image that it sees were taken with it. None: the
+    model's answers are metres as they are, whatever the camera."""
     device: torch.device
 
     @classmethod
-    def from_model(cls, model: SPD) -> Predictor:
-        """The predictor of a model at hand, on the device where that is; puts it in evaluation mode."""
+    def from_model(cls, model: DepthNetwork) -> Predictor:
+        """The predictor of a network at hand, on the device where that is; puts it in evaluation mode."""
         return cls(
             model=model.eval(),
             train_size=model.config.train_size,
@@ -110,7 +112,8 @@ class Predictor:
             image: a path, a PIL image, or a uint8 array (H, W, 3) in RGB or (H, W) in grey, of any size. A file is
                 taken as displayed (its EXIF orientation applied), a PIL image or an array as it is.
             intrinsics: (fx, fy, cx, cy) of the camera in pixels of ``image``. With them depth is right for that
-                camera; without, the camera is taken to have the model's canonical focal length.
+                camera; without, the camera is taken to have the model's canonical focal length. Where the model has
+                none, they change no depth and only serve :meth:`Scene.lift`.
 
         Raises:
             ValueError: the image cannot be read, or the intrinsics are no camera.
@@ -120,17 +123,19 @@ class Predictor:
     @torch.inference_mode()
     def _encode(self, pixels: UInt8[np.ndarray, "H W 3"], intrinsics: Intrinsics | None) -> Scene:
         size = (pixels.shape[0], pixels.shape[1])
-        seen_size = model_size(size, self.train_size)
+        seen_size = size if self.train_size is None else model_size(size, self.train_size)
         stored = torch.from_numpy(pixels).permute(2, 0, 1)
         images = resize_image(stored, Geometry(0, 0, size, seen_size)).unsqueeze(0).to(self.device)
-        seen_focal = self.focal_length if intrinsics is None else intrinsics.resized(size, seen_size).focal_length
+        depth_scale = 1.0
+        if intrinsics is not None and self.focal_length is not None:
+            depth_scale = intrinsics.resized(size, seen_size).focal_length / self.focal_length
         return Scene(
             model=self.model,
             memory=self.model.encode(images),
             size=size,
             seen_size=seen_size,
             intrinsics=intrinsics,
-            depth_scale=seen_focal / self.focal_length,
+            depth_scale=depth_scale,
             device=self.device,
         )
 
@@ -148,7 +153,8 @@ class Scene:
     intrinsics: Intrinsics | None
     """The camera in pixels of the user's image."""
     depth_scale: float
-    """The camera's focal length over the canonical one, by which the model's answers are multiplied."""
+    """The camera's focal length over the canonical one, by which the model's answers are multiplied; 1 where either is
+    not known."""
     device: torch.device
 
     @torch.inference_mode()

@@ -221,6 +221,19 @@ def test_switches(line: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("x --model bilinear --seed 1", "x --model.architecture bilinear --seed 1"),
+        ("x --model=bilinear", "x --model.architecture=bilinear"),
+        ("--model.pretrained false --model spd", "--model.no-pretrained --model.architecture spd"),
+        ("--models bilinear --name=--model", "--models bilinear --name=--model"),
+    ],
+)
+def test_short_flags(line: str, expected: str) -> None:
+    assert switches(line.split(), {"--model": "--model.architecture"}) == expected.split()
+
+
+@pytest.mark.parametrize(
     "box",
     [
         # As tyro draws it on a terminal, and where there is no UTF-8.

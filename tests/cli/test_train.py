@@ -54,6 +54,14 @@ def test_flags_change_the_recipe() -> None:
     assert recipe.model.pretrained  # or the first flag would have tested nothing
 
 
+@pytest.mark.parametrize("words", ["--model bilinear", "--model=bilinear", "--model.architecture bilinear"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_trains_the_baseline(recipe: str, words: str) -> None:
+    config = RECIPES[recipe]()
+    expected = replace(config, model=replace(config.model, architecture="bilinear"))
+    assert parse(["train", recipe, *words.split()]).options == expected
+
+
 @pytest.mark.parametrize("words", ["--model.no-pretrained", "--model.pretrained False", "--model.pretrained=false"])
 def test_ways_to_say_no(words: str) -> None:
     options: TrainConfig = parse(["train", "nyu-tiny", *words.split()]).options
@@ -71,6 +79,7 @@ def test_ways_to_say_no(words: str) -> None:
         ("nyu-atto --model.pretraned false", "did you mean --model.pretrained"),
         ("nyu-atto --data.batch-size many", "many"),
         ("nyu-atto --accelerator tpu", "'tpu'"),
+        ("nyu-atto --model median", "'median'"),
         ("nyu-atto --data.root", "--data.root"),
     ],
 )

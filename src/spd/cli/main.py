@@ -6,6 +6,7 @@ A command is one module, named in ``COMMANDS``, that holds
 - ``Options``: a frozen keyword-only dataclass, one line of docstring per field, from which tyro makes the flags. A
   field marked ``tyro.conf.Positional`` is an argument in its place; ``json: FlagCreatePairsOff[bool] = False`` of tyro
   is the flag that every command with a table has;
+- where a flag has a shorter name, ``SHORT_FLAGS``: long by short;
 - ``run(options: Options) -> None``: does it. Its heavy imports (torch, lightning, matplotlib, PIL) are inside, so that
   help answers at once. It raises ``ValueError`` for what the user did (or lets ``OSError`` through), and
   ``spd.cli.errors.CommandFailed`` for a run that failed. It prints with ``spd.cli.output``.
@@ -139,7 +140,7 @@ def parse_options(prog: str, module: Any, words: Sequence[str]) -> Any:
                 module.Options,
                 prog=prog,
                 description=module.__doc__,
-                args=switches(words),
+                args=switches(words, getattr(module, "SHORT_FLAGS", {})),
                 config=(tyro.conf.PositionalMetavarFromFieldName,),
             )
     except SystemExit as stop:
@@ -148,15 +149,19 @@ def parse_options(prog: str, module: Any, words: Sequence[str]) -> Any:
         raise UsageError(prog, unboxed(captured.getvalue())) from None
 
 
-def switches(words: Sequence[str]) -> list[str]:
-    """``--a.b true`` and ``--a.b=false``, as people write them, to tyro's ``--a.b`` and ``--a.no-b``.
+def switches(words: Sequence[str], short_flags: Mapping[str, str] | None = None) -> list[str]:
+    """Flags as people write them to those of tyro: short names to long, and true or false after a switch into its name.
 
     Example:
         >>> switches(["--model.pretrained", "false", "--resume=True", "--seed", "1"])
         ['--model.no-pretrained', '--resume', '--seed', '1']
+        >>> switches(["--model", "bilinear"], {"--model": "--model.architecture"})
+        ['--model.architecture', 'bilinear']
     """
     rewritten: list[str] = []
-    for word in words:
+    for given in words:
+        flag, equals, value = given.partition("=")
+        word = (short_flags or {}).get(flag, flag) + equals + value
         option, equals, value = word.partition("=")
         if not equals and rewritten and rewritten[-1].startswith("--"):
             option, value = rewritten[-1], word

@@ -5,6 +5,7 @@ for --resume, and the logs. Flags without values take true or false as well: --m
 
 Example:
   spd train rooms-atto --data.root rooms --output runs/rooms --max-steps 300
+  spd train rooms-atto --model bilinear --data.root rooms --output runs/bilinear
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ Options = tyro.extras.subcommand_type_from_defaults(
     },
 )
 """One sub-command per recipe, whose values are the defaults."""
+
+SHORT_FLAGS = {"--model": "--model.architecture"}
 
 
 def run(options: TrainConfig) -> None:

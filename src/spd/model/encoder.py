@@ -16,35 +16,29 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class ConvNeXtEncoder(nn.Module):
-    """Four feature maps of strides 4, 8, 16 and 32.
-
-    The output of stage 3 passes two self-attention blocks before it goes on to stage 4, so L3 sees the whole image
-    and L4 inherits that.
+class ConvNeXtStages(nn.Module):
+    """The stem and the first stages of a ConvNeXt as timm builds them: a feature map per stage, strides 4, 8, 16, 32.
 
     Args:
         name: a ConvNeXt or ConvNeXt V2 of timm, with or without the tag of its weights.
-        num_heads: heads of the self-attention blocks.
-        ffn_ratio: width of their feed-forward layers over that of the map.
-        dropout: of the self-attention blocks.
+        num_stages: 1 to 4. Those after it are left out: parameters that nothing uses break DDP.
 
     Raises:
         ValueError: timm has no such model, or it is no ConvNeXt.
     """
 
-    def __init__(self, name: str, num_heads: int, ffn_ratio: int, dropout: float) -> None:
+    def __init__(self, name: str, num_stages: int = 4) -> None:
         super().__init__()
         self.backbone = _create_backbone(name)
-        self.channels: tuple[int, ...] = tuple(info["num_chs"] for info in self.backbone.feature_info)
-        self.self_attention = MapTransformer(self.channels[2], num_heads, ffn_ratio, dropout)
+        del self.backbone.stages[num_stages:]
+        self.channels: tuple[int, ...] = tuple(info["num_chs"] for info in self.backbone.feature_info[:num_stages])
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Normalised images, H and W multiples of 32, to the outputs of the four stages, (B, C, H/s, W/s) each."""
-        stage1, stage2, stage3, stage4 = self.backbone.stages
-        features1 = stage1(self.backbone.stem(images))
-        features2 = stage2(features1)
-        features3 = self.self_attention(stage3(features2))
-        return features1, features2, features3, stage4(features3)
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+        """Normalised images, H and W multiples of the last stride, to the outputs of the stages, (B, C, H/s, W/s)."""
+        features = [self.backbone.stem(images)]
+        for stage in self.backbone.stages:
+            features.append(stage(features[-1]))
+        return tuple(features[1:])
 
     def load_pretrained(self) -> str:
         """Copy timm's weights of this model into the backbone, downloading them where they are not cached.
@@ -65,10 +59,39 @@ class ConvNeXtEncoder(nn.Module):
                 f"the pretrained weights of {full_name} could not be loaded ({_first_line(error)}); "
                 "with --model.pretrained false training starts from random weights"
             ) from error
-        unused = ("head.", "norm_pre.")
+        unused = ("head.", "norm_pre.", *(f"stages.{stage}." for stage in range(len(self.backbone.stages), 4)))
         weights = {key: value for key, value in source.state_dict().items() if not key.startswith(unused)}
         self.backbone.load_state_dict(weights)
         return str(published.get("license") or "unknown")
+
+
+class ConvNeXtEncoder(ConvNeXtStages):
+    """Four feature maps of strides 4, 8, 16 and 32.
+
+    The output of stage 3 passes two self-attention blocks before it goes on to stage 4, so L3 sees the whole image
+    and L4 inherits that.
+
+    Args:
+        name: a ConvNeXt or ConvNeXt V2 of timm, with or without the tag of its weights.
+        num_heads: heads of the self-attention blocks.
+        ffn_ratio: width of their feed-forward layers over that of the map.
+        dropout: of the self-attention blocks.
+
+    Raises:
+        ValueError: timm has no such model, or it is no ConvNeXt.
+    """
+
+    def __init__(self, name: str, num_heads: int, ffn_ratio: int, dropout: float) -> None:
+        super().__init__(name)
+        self.self_attention = MapTransformer(self.channels[2], num_heads, ffn_ratio, dropout)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Normalised images, H and W multiples of 32, to the outputs of the four stages, (B, C, H/s, W/s) each."""
+        stage1, stage2, stage3, stage4 = self.backbone.stages
+        features1 = stage1(self.backbone.stem(images))
+        features2 = stage2(features1)
+        features3 = self.self_attention(stage3(features2))
+        return features1, features2, features3, stage4(features3)
 
 
 def _create_backbone(name: str) -> ConvNeXt:

@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from spd.coordinates import STRIDES
 from spd.model.decoder import Decoder
 from spd.model.deformable_attention import DeformableAttention
+from spd.model.spd import SPD
 from spd.training.module import SPDModule
 
 
@@ -60,10 +61,11 @@ class DecoderProbe:
 
 
 class Watch(pl.Callback):
-    """Logs the decoder's figures and images/s every ``log_every`` steps."""
+    """Logs the figures of SPD's decoder and, of any network, images/s every ``log_every`` steps."""
 
     def __init__(self, log_every: int) -> None:
         self.log_every = log_every
+        self._due = False
         self._probe: DecoderProbe | None = None
         self._images = 0
         self._since = 0.0
@@ -76,17 +78,19 @@ class Watch(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, SPDModule)
-        if (trainer.global_step + 1) % self.log_every == 0:
+        self._due = (trainer.global_step + 1) % self.log_every == 0
+        if self._due and isinstance(pl_module.model, SPD):
             self._probe = DecoderProbe(pl_module.model.decoder)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._images += len(batch.images) * trainer.world_size
-        if self._probe is None:
+        if not self._due:
             return
-        figures, self._probe = self._probe.close(), None
+        if self._probe is not None:
+            pl_module.log_dict(self._probe.close())
+            self._probe = None
         now = time.perf_counter()
-        pl_module.log_dict(figures)
         pl_module.log("images_per_s", self._images / (now - self._since), prog_bar=True)
         self._images, self._since = 0, now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -10,12 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spd.baselines.bilinear_mlp import BilinearMLP
+from spd.config import Architecture, ModelConfig
 from spd.data.datamodule import RGBDDataModule, TrainingBatch
 from spd.evaluation.metrics import compute_metrics, mean_metrics
 from spd.model.depth_head import DenseAuxiliaryHeads
+from spd.model.network import DepthNetwork
 from spd.model.spd import SPD
 from spd.train_config import TrainConfig
 from spd.training.losses import dense_silog_loss, silog_loss
+
+NETWORKS: Mapping[Architecture, type[DepthNetwork]] = {"spd": SPD, "bilinear": BilinearMLP}
 
 
 class NonFiniteLossError(RuntimeError):
@@ -27,19 +33,21 @@ class StepLosses(NamedTuple):
 
     total: Tensor
     silog: Tensor
-    auxiliary_l2: Tensor
-    auxiliary_l3: Tensor
+    auxiliary: Mapping[str, Tensor]
+    """Of the dense heads, by the name of their level; empty for a network without them."""
     skipped: Tensor
 
 
 class SPDModule(pl.LightningModule):
-    """SPD with its dense auxiliary heads, the loss of plan 7.2 and the optimiser of plan 7.3."""
+    """A network, SPD with its dense auxiliary heads; the loss of plan 7.2 and the optimiser of plan 7.3."""
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self.config = config
-        self.model = SPD(config.model)
-        self.auxiliary_heads = DenseAuxiliaryHeads(config.model.neck_channels[1], config.model.neck_channels[2])
+        self.model = build_network(config.model)
+        # They teach L2 and L3, which only SPD has.
+        channels = config.model.neck_channels
+        self.auxiliary_heads = DenseAuxiliaryHeads(*channels[1:3]) if isinstance(self.model, SPD) else None
 
     def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
         """Seed dropout by (seed, step, rank): a run that continues draws what the unbroken run would have drawn."""
@@ -51,11 +59,12 @@ class SPDModule(pl.LightningModule):
         log_depth = self.model.decode_log_depth(memory, batch.query_points, batch.query_mask)
         lam = self.config.loss.silog_lambda
         silog = silog_loss(log_depth, batch.query_depth_m.log(), batch.query_mask, lam)
-        log_depth_l2, log_depth_l3 = self.auxiliary_heads(memory.levels)
-        l2 = dense_silog_loss(log_depth_l2, batch.depth_m, lam)
-        l3 = dense_silog_loss(log_depth_l3, batch.depth_m, lam)
-        total = silog.mean + self.config.loss.auxiliary_weight * (l2.mean + l3.mean)
-        losses = StepLosses(total, silog.mean, l2.mean, l3.mean, silog.skipped)
+        auxiliary: dict[str, Tensor] = {}
+        if self.auxiliary_heads is not None:
+            dense_log_depths = zip(("l2", "l3"), self.auxiliary_heads(memory.levels), strict=True)
+            auxiliary = {name: dense_silog_loss(dense, batch.depth_m, lam).mean for name, dense in dense_log_depths}
+        total = silog.mean + self.config.loss.auxiliary_weight * sum(auxiliary.values(), silog.mean.new_zeros(()))
+        losses = StepLosses(total, silog.mean, auxiliary, silog.skipped)
         self._require_finite(losses, batch)
         self._log_step(losses, log_depth.detach())
         return total
@@ -86,8 +95,8 @@ class SPDModule(pl.LightningModule):
     def _log_step(self, losses: StepLosses, log_depth: Tensor) -> None:
         self.log("train/loss", losses.total)
         self.log("train/silog", losses.silog, prog_bar=True)
-        self.log("train/auxiliary_l2", losses.auxiliary_l2)
-        self.log("train/auxiliary_l3", losses.auxiliary_l3)
+        for name, loss in losses.auxiliary.items():
+            self.log(f"train/auxiliary_{name}", loss)
         self.log("train/skipped_images", losses.skipped.float())
         self.log("prediction/nearest_m", log_depth.min().exp(), prog_bar=True)
         self.log("prediction/farthest_m", log_depth.max().exp(), prog_bar=True)
@@ -98,11 +107,17 @@ class SPDModule(pl.LightningModule):
             return
         data: RGBDDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         names = ", ".join(data.frame_names(batch.indices.tolist()))
+        parts = {"silog": losses.silog, **{f"auxiliary {name}": loss for name, loss in losses.auxiliary.items()}}
+        told = ", ".join(f"{name} {loss.item():g}" for name, loss in parts.items())
         raise NonFiniteLossError(
-            f"the loss is not finite at step {self.global_step} (epoch {self.current_epoch}): "
-            f"silog {losses.silog.item():g}, auxiliary {losses.auxiliary_l2.item():g} and "
-            f"{losses.auxiliary_l3.item():g}; the batch is {names}"
+            f"the loss is not finite at step {self.global_step} (epoch {self.current_epoch}): {told}; "
+            f"the batch is {names}"
         )
+
+
+def build_network(config: ModelConfig) -> DepthNetwork:
+    """The network of that configuration, with random weights."""
+    return NETWORKS[config.architecture](config)
 
 
 def parameter_groups(module: SPDModule, config: TrainConfig) -> list[dict[str, Any]]:

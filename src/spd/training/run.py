@@ -147,6 +147,7 @@ def _prepare_folder(config: TrainConfig) -> None:
     if not resume_file.is_file() or not stored.is_file():
         raise ValueError(f"{config.output} has nothing to resume: expected {RESUME_FILE} and {CONFIG_FILE} in it")
     before, now = json.loads(stored.read_text("utf-8")), _as_json(config)
+    before["model"].setdefault("architecture", "spd")  # As in ModelConfig.from_json.
     if changed := sorted(_fixed_differences(before, now)):
         raise ValueError(
             f"--resume continues a run as it was configured, but these fields differ: {', '.join(changed)}"

@@ -1,0 +1,92 @@
+"""What the networks that are trained here share, whatever lies between their encoder and their head."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from spd.config import Architecture, ModelConfig
+from spd.model.depth_head import DepthHead
+from spd.model.encoder import IMAGENET_MEAN, IMAGENET_STD, ConvNeXtStages
+
+
+class DepthNetwork(nn.Module, ABC):
+    """Images are encoded once, then any of their pixels can be asked for their depth.
+
+    A network is one that training, checkpoints and ``Predictor`` can handle: it is determined by its ``config``, its
+    weights from timm are those of ``encoder``, and it answers in log depth.
+
+    Raises:
+        ValueError: ``config`` is that of another architecture.
+    """
+
+    architecture: ClassVar[Architecture]
+    """What ``config.architecture`` says of this class."""
+
+    encoder: ConvNeXtStages
+    depth_head: DepthHead
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        if config.architecture != self.architecture:
+            raise ValueError(
+                f"{type(self).__name__} is of the architecture {self.architecture}, got a configuration of "
+                f"{config.architecture}"
+            )
+        self.config = config
+        # Constants of the encoder, not weights: they are not saved.
+        self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    @abstractmethod
+    def encode(self, images: Float[Tensor, "B 3 H W"]) -> Any:
+        """Everything that depends on the images alone, RGB in [0, 1] of any size."""
+
+    @abstractmethod
+    def decode_log_depth(
+        self,
+        memory: Any,
+        query_points: Float[Tensor, "B K 2"],
+        query_mask: Bool[Tensor, "B K"] | None = None,
+    ) -> Float[Tensor, "B K"]:
+        """:meth:`decode` without the last ``exp``: what the losses compare."""
+
+    def decode(
+        self,
+        memory: Any,
+        query_points: Float[Tensor, "B K 2"],
+        query_mask: Bool[Tensor, "B K"] | None = None,
+    ) -> Float[Tensor, "B K"]:
+        """Depth in metres along the optical axis at every query point, float32.
+
+        Args:
+            memory: of :meth:`encode`, for the same B images.
+            query_points: xy pixel indices of the images as they were given to :meth:`encode`. Only shapes are
+                checked; a point outside reads the border.
+            query_mask: False for padding: such points write nothing, are read by none, and their own answers mean
+                nothing. None means that every point counts.
+        """
+        return self.decode_log_depth(memory, query_points, query_mask).exp()
+
+    def forward(
+        self,
+        images: Float[Tensor, "B 3 H W"],
+        query_points: Float[Tensor, "B K 2"],
+        query_mask: Bool[Tensor, "B K"] | None = None,
+    ) -> Float[Tensor, "B K"]:
+        """``decode(encode(images), query_points, query_mask)``."""
+        return self.decode(self.encode(images), query_points, query_mask)
+
+    def normalise(self, images: Float[Tensor, "B 3 H W"], stride: int) -> Tensor:
+        """As the encoder was trained, padded right and bottom by replication to multiples of ``stride``."""
+        height, width = images.shape[-2:]
+        padding = (0, -width % stride, 0, -height % stride)
+        normalised = (images - self.pixel_mean) / self.pixel_std
+        return F.pad(normalised, padding, mode="replicate") if any(padding) else normalised

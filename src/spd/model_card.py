@@ -1,0 +1,124 @@
+"""The model card of a checkpoint: what it is, how it is used, and under which licences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import timm
+
+from spd.config import Architecture, ModelConfig
+
+_CARD = """---
+library_name: spd
+pipeline_tag: depth-estimation
+license: {licence}
+---
+
+# {text.title}
+
+{text.summary}
+
+```python
+{text.loading}  # this folder, or its name on the Hugging Face hub
+depth_m = predictor("image.jpg", [(320, 240), (100, 50)])  # (u, v) pixels of that image
+```
+
+| | |
+|---|---|
+| architecture | {config.architecture} |
+| parameters | {parameters:,} |
+| encoder | {encoder} |
+{text.sizes}
+| training size | {width}x{height} |
+| canonical focal length | {config.canonical_focal_length:.1f} pixels at {width}x{height} |
+
+## Training
+
+{training}
+
+## Use
+
+Depth at clicks, keypoints or detections in photographs of indoor scenes, taken with an ordinary perspective camera.
+
+## Limits
+
+- Depth is z-depth: metres along the optical axis, not along the ray.
+- Absolute scale rests on the camera. With its intrinsics, depth is brought to its focal length; without them the camera
+  is taken to have the canonical focal length once the image is resized to the model.
+- Outdoor scenes, fisheye lenses, drawings, mirrors and glass are beyond what it was trained for.
+- {text.limit}
+- It is no safety device: do not let it alone keep a machine away from people or obstacles.
+
+## Licences
+
+The code is Apache-2.0. {weights_licence}
+"""
+
+
+class _Text(NamedTuple):
+    """What the card says of one architecture alone."""
+
+    title: str
+    summary: str
+    loading: str
+    sizes: str
+    limit: str
+
+
+_TEXTS: Mapping[Architecture, _Text] = {
+    "spd": _Text(
+        title="Sparse Query-Point Depth",
+        summary="Depth in metres at the pixels that are asked for: one RGB image is encoded once, and any number of "
+        "its points is then\ndecoded.",
+        loading='import spd\n\npredictor = spd.load("FOLDER")',
+        sizes="| query width, decoder layers | {config.embed_dim}, {config.num_layers} |\n"
+        "| interaction of queries | {config.interaction} |",
+        limit="Points of one question see each other: the answer at a pixel depends slightly on which others are asked "
+        "with it.",
+    ),
+    "bilinear": _Text(
+        title="Bilinear + MLP, a baseline of Sparse Query-Point Depth",
+        summary="Depth in metres at the pixels that are asked for, from the first features of the encoder alone. It is "
+        "there to be\ncompared with; the model to use is SPD.",
+        loading='from spd.baselines import bilinear_mlp\n\npredictor = bilinear_mlp.load("FOLDER")',
+        sizes="| channels of L1 | {config.neck_channels[0]} |",
+        limit="A point is judged by its surroundings in the image, some tens of pixels: the network sees no objects "
+        "and no room.",
+    ),
+}
+
+
+def model_card(config: ModelConfig, parameters: int, provenance: Mapping[str, Any]) -> str:
+    """Sizes, training, use, limits and licences, with the header that the Hugging Face hub reads.
+
+    Weights that were trained from timm's are under the licence that timm states for those.
+    """
+    timm_weights = timm.get_pretrained_cfg(config.encoder) if config.pretrained else None
+    licence = "apache-2.0" if not config.pretrained else (timm_weights and timm_weights.license) or "unknown"
+    height, width = config.train_size
+    weights_licence = (
+        f"The weights were trained from timm's weights of `{config.encoder}`, whose licence is {licence}."
+        if config.pretrained
+        else "The weights were trained from random values; no other weights are in them."
+    )
+    training = "\n".join(f"- {name}: {_one_line(value)}" for name, value in provenance.items()) or "Not recorded."
+    text = _TEXTS[config.architecture]
+    return _CARD.format(
+        text=text._replace(sizes=text.sizes.format(config=config)),
+        config=config,
+        encoder=config.encoder if config.architecture == "spd" else f"{config.encoder}, first stage",
+        parameters=parameters,
+        licence=licence,
+        weights_licence=weights_licence,
+        training=training,
+        width=width,
+        height=height,
+    )
+
+
+def _one_line(value: Any) -> str:
+    """A JSON value as one line of a list: text as it is, the rest as JSON."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return " ".join(text.split())

@@ -12,6 +12,7 @@ CanvasWrite = Literal["mean", "sum"]
 CanvasSource = Literal["hidden", "normed"]
 OffsetUnit = Literal["cell", "normalized"]
 Interaction = Literal["joint"]
+Part = Literal["learned_offsets", "query_attention", "canvas", "depth_scale"]
 
 # What a config.json may say in words: the command line checks these itself.
 _CHOICES = {
@@ -78,6 +79,9 @@ class ModelConfig:
     """What a canvas cell adds of the queries that write to it."""
     canvas_source: CanvasSource = "hidden"
     """What a query writes: its state h, or LN(h)."""
+    without: tuple[Part, ...] = ()
+    """Parts that are left out, to measure what each is worth. Without ``learned_offsets`` deformable attention reads
+    the fixed points from which Deformable DETR starts; without ``depth_scale`` log depth is what the MLP gives."""
     interaction: Interaction = "joint"
     """How queries see each other; ``joint`` is the plan's: one canvas and attention between all of them."""
     train_size: tuple[int, int] = (256, 320)
@@ -102,6 +106,8 @@ class ModelConfig:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if unknown := [part for part in self.without if part not in get_args(Part)]:
+            raise ValueError(f"without must name parts of {', '.join(get_args(Part))}, got {unknown[0]!r}")
         for name in ("num_points", "num_deformable_layers", "ffn_ratio", "head_ratio", "fourier_bands"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -179,12 +185,12 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> ModelConfig:
-        """The inverse of :meth:`to_json`; without an ``architecture`` it is an SPD, as a first version wrote it.
+        """The inverse of :meth:`to_json`; a first version had one architecture, and nothing left out.
 
         Raises:
             ValueError: a field is missing or unknown, as in a config that another version wrote.
         """
-        values = {"architecture": "spd", **values}
+        values = {"architecture": "spd", "without": (), **values}
         known = {field.name for field in fields(cls)}
         if unknown := sorted(values.keys() - known):
             raise ValueError(f"model config has unknown fields {', '.join(unknown)}; another version wrote it")

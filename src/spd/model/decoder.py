@@ -29,9 +29,11 @@ class DecoderLayer(nn.Module):
         width = config.embed_dim
         self.cross_norm = nn.LayerNorm(width)
         self.cross_attention = cross_attention
-        self.canvas_access = CanvasAccess(width, config.canvas_source)
-        self.query_norm = nn.LayerNorm(width)
-        self.query_attention = QueryAttention(width, config.num_heads, config.dropout)
+        self.canvas_access = None if "canvas" in config.without else CanvasAccess(width, config.canvas_source)
+        self.query_attention = None
+        if "query_attention" not in config.without:
+            self.query_norm = nn.LayerNorm(width)
+            self.query_attention = QueryAttention(width, config.num_heads, config.dropout)
         self.ffn_norm = nn.LayerNorm(width)
         self.ffn = FeedForward(width, config.ffn_ratio)
 
@@ -40,7 +42,7 @@ class DecoderLayer(nn.Module):
         hidden: Float[Tensor, "B K D"],
         source: tuple,
         canvas: Float[Tensor, "B D H W"],
-        shared_canvas: SpatialCanvas,
+        shared_canvas: SpatialCanvas | None,
         canvas_points: Float[Tensor, "B K 2"],
         canvas_cells: Int[Tensor, "B K"],
         position: Float[Tensor, "B K D"],
@@ -52,16 +54,18 @@ class DecoderLayer(nn.Module):
             hidden: queries.
             source: what the cross-attention reads.
             canvas: F⁽ⁿ⁻¹⁾.
-            shared_canvas: the modules that all layers share.
+            shared_canvas: the modules that all layers share; None where there is no canvas.
             canvas_points: the queries in the canvas' cells, where they read.
             canvas_cells: the cell that each query writes to.
             position: added to queries and keys of the attention between queries.
             query_mask: False for padding.
         """
         hidden = hidden + self.cross_attention(self.cross_norm(hidden), *source)
-        hidden = self.canvas_access.read(hidden, canvas, canvas_points)
-        canvas = shared_canvas.write(canvas, canvas_cells, self.canvas_access.to_write(hidden), query_mask)
-        hidden = hidden + self.query_attention(self.query_norm(hidden), position, query_mask)
+        if self.canvas_access is not None and shared_canvas is not None:
+            hidden = self.canvas_access.read(hidden, canvas, canvas_points)
+            canvas = shared_canvas.write(canvas, canvas_cells, self.canvas_access.to_write(hidden), query_mask)
+        if self.query_attention is not None:
+            hidden = hidden + self.query_attention(self.query_norm(hidden), position, query_mask)
         return hidden + self.ffn(self.ffn_norm(hidden)), canvas
 
 
@@ -77,7 +81,12 @@ class Decoder(nn.Module):
         self.deformable_layers = nn.ModuleList(
             DecoderLayer(
                 DeformableAttention(
-                    config.embed_dim, config.num_heads, len(STRIDES), config.num_points, config.offset_unit
+                    config.embed_dim,
+                    config.num_heads,
+                    len(STRIDES),
+                    config.num_points,
+                    config.offset_unit,
+                    learned_offsets="learned_offsets" not in config.without,
                 ),
                 config,
             )
@@ -85,7 +94,7 @@ class Decoder(nn.Module):
         )
         self.l3_layers = self._global_layers(config.num_l3_layers)
         self.l4_layers = self._global_layers(config.num_l4_layers)
-        self.canvas = SpatialCanvas(config.embed_dim, config.canvas_write)
+        self.canvas = None if "canvas" in config.without else SpatialCanvas(config.embed_dim, config.canvas_write)
 
     def layers(self) -> list[DecoderLayer]:
         """All layers in the order in which a query passes them."""
@@ -118,7 +127,7 @@ class Decoder(nn.Module):
             hidden, canvas = layer(
                 hidden, source, canvas, self.canvas, canvas_points, canvas_cells, position, query_mask
             )
-        return self.canvas.read_final(canvas, canvas_points, hidden)
+        return hidden if self.canvas is None else self.canvas.read_final(canvas, canvas_points, hidden)
 
     def _layers_with_sources(self, memory: ImageMemory, reference_points: tuple[Tensor, ...]):
         for layer in self.deformable_layers:

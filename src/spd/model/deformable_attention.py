@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -72,6 +73,19 @@ def deformable_read_reference(
     return torch.cat(heads, dim=-1)
 
 
+def ring_offsets(num_heads: int, num_levels: int, num_points: int) -> Float[Tensor, "M L P 2"]:
+    """Head m looks in direction 2πm/M, its p-th point p cells away: where Deformable DETR starts (Zhu et al. 2021).
+
+    As there, the longer component of a direction has length one.
+    """
+    angles = torch.arange(num_heads) * (2 * math.pi / num_heads)
+    directions = torch.stack((angles.cos(), angles.sin()), dim=-1)
+    directions = directions / directions.abs().amax(dim=-1, keepdim=True)
+    distances = torch.arange(1.0, num_points + 1)
+    ring = directions[:, None, None, :] * distances[:, None]
+    return ring.expand(-1, num_levels, -1, -1).contiguous()
+
+
 class DeformableAttention(nn.Module):
     """Where to read and how much, both predicted from the query; no keys.
 
@@ -82,16 +96,26 @@ class DeformableAttention(nn.Module):
         num_points: P per head and level.
         offset_unit: ``cell`` takes the predicted offsets in cells of their level, so that a step means the same at
             every image size and on both axes; ``normalized`` takes them in the plan's [-1, 1] of the whole map.
+        learned_offsets: False reads :func:`ring_offsets` around every query instead.
     """
 
     def __init__(
-        self, embed_dim: int, num_heads: int, num_levels: int, num_points: int, offset_unit: OffsetUnit
+        self,
+        embed_dim: int,
+        num_heads: int,
+        num_levels: int,
+        num_points: int,
+        offset_unit: OffsetUnit,
+        *,
+        learned_offsets: bool = True,
     ) -> None:
         super().__init__()
         self.shape = (num_heads, num_levels, num_points)
         self.offset_unit: OffsetUnit = offset_unit
         samples = num_heads * num_levels * num_points
-        self.sampling_offsets = nn.Linear(embed_dim, 2 * samples)
+        self.sampling_offsets = nn.Linear(embed_dim, 2 * samples) if learned_offsets else None
+        if not learned_offsets:
+            self.register_buffer("fixed_offsets", ring_offsets(num_heads, num_levels, num_points), persistent=False)
         self.attention_weights = nn.Linear(embed_dim, samples)
         self.output = nn.Linear(embed_dim, embed_dim)
         self._initialise()
@@ -99,8 +123,9 @@ class DeformableAttention(nn.Module):
     def _initialise(self) -> None:
         # Queries are normalised, so offsets start with a deviation of 0.01·√D: about a seventh of a cell, enough to
         # tell the points of a head apart and near enough to the query for the first gradients to mean something.
-        nn.init.normal_(self.sampling_offsets.weight, std=0.01)
-        nn.init.zeros_(self.sampling_offsets.bias)
+        if self.sampling_offsets is not None:
+            nn.init.normal_(self.sampling_offsets.weight, std=0.01)
+            nn.init.zeros_(self.sampling_offsets.bias)
         # Every sample starts with the same weight.
         nn.init.zeros_(self.attention_weights.weight)
         nn.init.zeros_(self.attention_weights.bias)
@@ -130,6 +155,9 @@ class DeformableAttention(nn.Module):
         self, hidden: Float[Tensor, "B K D"], value_maps: Sequence[Tensor]
     ) -> Float[Tensor, "B K M L P 2"]:
         """xy steps from the query to its samples, in cells of each level."""
+        if self.sampling_offsets is None:
+            fixed: Tensor = self.fixed_offsets  # type: ignore[assignment]
+            return fixed.to(location_dtype(hidden)).expand(*hidden.shape[:2], *fixed.shape)
         offsets = self.sampling_offsets(hidden).unflatten(-1, (*self.shape, 2))
         offsets = offsets.to(location_dtype(offsets))
         if self.offset_unit == "cell":

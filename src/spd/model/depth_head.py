@@ -22,12 +22,15 @@ class DepthHead(nn.Module):
     reaches it slowly.
     """
 
-    def __init__(self, embed_dim: int, ratio: int) -> None:
+    def __init__(self, embed_dim: int, ratio: int, *, learned_scale: bool = True) -> None:
         super().__init__()
         self.hidden = nn.Linear(embed_dim, ratio * embed_dim)
         self.activation = nn.GELU()
         self.output = nn.Linear(ratio * embed_dim, 1)
-        self.log_scale = nn.Parameter(torch.zeros(()))
+        if learned_scale:
+            self.log_scale = nn.Parameter(torch.zeros(()))
+        else:
+            self.register_buffer("log_scale", torch.zeros(()), persistent=False)
         initialise_linear(self.hidden)
         # Small weights on top of the bias: the first predictions lie around 2.5 m.
         nn.init.normal_(self.output.weight, std=0.02)

@@ -46,7 +46,9 @@ class SPD(DepthNetwork):
             config.num_l4_layers,
         )
         self.decoder = Decoder(config)
-        self.depth_head = DepthHead(config.embed_dim, config.head_ratio)
+        self.depth_head = DepthHead(
+            config.embed_dim, config.head_ratio, learned_scale="depth_scale" not in config.without
+        )
 
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> ImageMemory:
         """Everything that depends on the images alone.

@@ -26,9 +26,12 @@ class DecoderProbe:
         self.figures: dict[str, Tensor] = {}
         self._canvas_writes = 0
         self._offsets: list[Tensor] = []
-        self._handles: list[RemovableHandle] = [decoder.canvas.smooth.register_forward_hook(self._see_canvas)]
+        self._handles: list[RemovableHandle] = []
+        if decoder.canvas is not None:
+            self._handles.append(decoder.canvas.smooth.register_forward_hook(self._see_canvas))
         for number, layer in enumerate(decoder.layers(), start=1):
-            self._handles.append(layer.canvas_access.gate.register_forward_hook(self._see_gate(number)))
+            if layer.canvas_access is not None:
+                self._handles.append(layer.canvas_access.gate.register_forward_hook(self._see_gate(number)))
             if isinstance(layer.cross_attention, DeformableAttention):
                 self._handles.append(layer.cross_attention.register_forward_hook(self._see_offsets))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -115,8 +115,12 @@ def load_network(source: str | Path, kind: type[Network], device: str | torch.de
     return model.to(device).eval()
 
 
-def locate(source: str | Path) -> Path:
+def locate(source: str | Path, files: Sequence[str] = (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE)) -> Path:
     """The local folder of a checkpoint, downloaded from the Hugging Face hub where ``source`` names a repository.
+
+    Args:
+        source: see :func:`load_network`.
+        files: what is downloaded of a repository; a local folder is not looked into.
 
     Raises:
         ValueError: there is no such folder, or the hub did not give one.
@@ -133,7 +137,7 @@ def locate(source: str | Path) -> Path:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=[WEIGHTS_FILE, CONFIG_FILE, CARD_FILE]))
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(files)))
     except Exception as error:  # Which exceptions the client lets through depends on its version's HTTP library.
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ValueError(f"no folder {source} here, and the Hugging Face hub gave none: {reason}") from error

@@ -10,7 +10,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from spd.model.encoder import ConvNeXtEncoder
+from spd.model.encoder import ConvNeXtEncoder, ConvNeXtStages
 
 NAME = "convnextv2_atto.fcmae_ft_in1k"
 SMALL = "test_convnext2"
@@ -153,6 +153,15 @@ class TestPretrained:
             assert torch.equal(weights, published[key]), key
         for key, weights in encoder.self_attention.state_dict().items():
             assert torch.equal(weights, attention[key]), key
+
+    def test_weights_of_the_first_stage_alone(self, cache: Path):
+        published = timm.create_model(SMALL, pretrained=False).state_dict()
+        _publish(cache, f"{SMALL}.r160_in1k", published)
+        first = ConvNeXtStages(SMALL, num_stages=1)
+        first.load_pretrained()
+        loaded = first.backbone.state_dict()
+        assert set(loaded) == {key for key in published if key.startswith(("stem.", "stages.0."))}
+        assert all(torch.equal(weights, published[key]) for key, weights in loaded.items())
 
     def test_permissive_weights_say_so(self, cache: Path):
         _publish(cache, f"{SMALL}.r160_in1k", timm.create_model(SMALL, pretrained=False).state_dict())

@@ -13,7 +13,8 @@ import spd
 from spd.cli.main import main
 from spd.config import ModelConfig
 from spd.data.rgbd import RGBDDataset
-from spd.evaluation.protocol import predict, score
+from spd.evaluation.protocol import Asking, predict
+from spd.evaluation.scores import score
 from spd.model.spd import SPD
 
 
@@ -27,88 +28,151 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two images of split test; one of split holes has no depth."""
+    """Two images of split test, one to fit to; one of split holes has no depth."""
     root = tmp_path / "data"
     root.mkdir()
     random = np.random.default_rng(0)
     with (root / "manifest.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "depth", "split"])
-        for name, split in (("a", "test"), ("b", "test"), ("c", "holes")):
+        for name, split in (("a", "test"), ("b", "test"), ("c", "holes"), ("d", "train")):
             Image.fromarray(random.integers(0, 256, (48, 80, 3), np.uint8)).save(root / f"{name}.png")
-            depth_m = random.uniform(1, 4, (48, 80)) if split == "test" else np.zeros((48, 80))
+            depth_m = np.zeros((48, 80)) if split == "holes" else random.uniform(1, 4, (48, 80))
             np.save(root / f"{name}.npy", depth_m.astype(np.float32))
             writer.writerow([f"{name}.png", f"{name}.npy", split])
     return root
 
 
-def test_json_holds_the_scores(data: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = f"evaluate --data {data} --checkpoint {checkpoint} --crop none --device cpu --json"
-    assert main(line.split()) == 0
+def evaluate(data: Path, checkpoint: Path, output: Path, more: str = "") -> int:
+    """The command's exit status."""
+    return main(f"evaluate --data {data} --checkpoint {checkpoint} --crop none --output {output} {more}".split())
+
+
+def test_json_holds_the_scores(
+    data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(data, checkpoint, tmp_path / "e", "--num-queries 64 1024 --dense --device cpu --json") == 0
     output = capsys.readouterr()
     document = json.loads(output.out)
-    dataset = RGBDDataset(data, ["test"])
-    expected = score(list(predict(spd.load(checkpoint), dataset, data, num_queries=256, crop="none")))
-    assert document["mean"] == pytest.approx(expected.mean._asdict(), rel=1e-4)
-    assert document["pooled"] == pytest.approx(expected.pooled._asdict(), rel=1e-4)
-    assert expected.standard_error is not None
-    assert document["standard_error"] == pytest.approx(expected.standard_error._asdict(), rel=1e-3)
-    assert (document["images"], document["points"], document["num_queries"]) == (2, 2048, 256)
+    assert (document["images"], document["shared_points_per_image"]) == (2, 1024)
     assert (document["split"], document["crop"], document["protocol_version"]) == ("test", "none", 1)
-    assert document["images_per_second"] > 0
+    (model,) = document["models"]
+    assert [result["num_queries"] for result in model["results"]] == [64, 1024, "dense"]
+    rows = predict(spd.load(checkpoint), RGBDDataset(data, ["test"]), data, ways=[Asking(64)], crop="none")
+    expected = score([prediction for (prediction,) in rows])
+    result = model["results"][0]
+    assert result["mean"] == pytest.approx(expected.mean._asdict(), rel=1e-4)
+    assert result["pooled"] == pytest.approx(expected.pooled._asdict(), rel=1e-4)
+    assert expected.standard_error is not None
+    assert result["standard_error"] == pytest.approx(expected.standard_error._asdict(), rel=1e-3)
+    assert result["sampling_error"] == pytest.approx(expected.sampling_error._asdict(), rel=1e-3)
+    assert result["shared_abs_rel"] == pytest.approx(result["mean"]["abs_rel"])
+    assert [part["points"] for part in model["results"]] == [2048, 2048, 2 * 12 * 20]
+    assert result["images_per_second"] > 0
     assert "2/2" in output.err
 
 
-def test_table_and_report(data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report = tmp_path / "report.json"
-    line = f"evaluate --data {data} --checkpoint {checkpoint} --crop none --num-queries 1024 --output {report}"
-    assert main(line.split()) == 0
-    document = json.loads(report.read_text())
+def test_folder_of_an_evaluation(
+    data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "e"
+    assert evaluate(data, checkpoint, folder, "--num-queries 1 1024 --model median spd") == 0
+    report = json.loads((folder / "report.json").read_text())
+    names = ["median", "spd-" + checkpoint.name]
+    assert [model["name"] for model in report["models"]] == names
+    for model in report["models"]:
+        one_by_one, together = model["results"]
+        assert [(image["image"], image["points"]) for image in together["per_image"]] == [
+            ("a.png", 1024),
+            ("b.png", 1024),
+        ]
+        assert np.mean([image["abs_rel"] for image in together["per_image"]]) == pytest.approx(
+            together["mean"]["abs_rel"]
+        )
+        assert one_by_one["points"] == 128
+    # A constant has one answer, whatever is asked with it.
+    median = report["models"][0]["results"]
+    assert median[0]["shared_abs_rel"] == pytest.approx(median[1]["shared_abs_rel"])
     table = capsys.readouterr().out
-    (row,) = [line for line in table.splitlines() if "abs_rel" in line]
-    mean, pooled = document["mean"]["abs_rel"], document["pooled"]["abs_rel"]
-    error = document["standard_error"]["abs_rel"]
-    assert [cell.strip() for cell in row.strip("│").split("│")] == [
-        "abs_rel",
-        f"{mean:.4f}",
-        f"{error:.4f}",
-        f"{pooled:.4f}",
-    ]
-    assert [(image["image"], image["points"]) for image in document["per_image"]] == [("a.png", 1024), ("b.png", 1024)]
-    assert np.mean([image["abs_rel"] for image in document["per_image"]]) == pytest.approx(mean)
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["report.json"]
+    (row,) = [line for line in table.splitlines() if "median" in line and "1024" in line and "2048" not in line]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    figures = median[1]
+    expected = [figures[kind]["abs_rel"] for kind in ("mean", "standard_error", "sampling_error")]
+    assert cells[:5] == ["median", "1024", *(f"{figure:.4f}" for figure in expected)]
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    pictures = {"abs_rel_by_queries.png", "error_by_depth.png", "error_by_part.png"}
+    pictures |= {f"worst_and_best-{name}.png" for name in names}
+    assert files == pictures | {"report.json"} | {f"{name}/test-{k}.npz" for name in names for k in (1, 1024)}
+
+
+def test_scores_come_from_the_files(
+    data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "e"
+    assert evaluate(data, checkpoint, folder, "--num-queries 64 --json") == 0
+    first = json.loads(capsys.readouterr().out)
+    (path,) = folder.rglob("*.npz")
+    written = path.stat().st_mtime_ns
+    assert evaluate(data, checkpoint, folder, "--num-queries 64 256 --json") == 0
+    second = json.loads(capsys.readouterr().out)
+    assert path.stat().st_mtime_ns == written
+    # Even the time is the stored one.
+    assert second["models"][0]["results"][0] == first["models"][0]["results"][0]
+
+
+def test_predictions_of_another_checkpoint_are_refused(
+    data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "e"
+    other = tmp_path / "other" / checkpoint.name
+    torch.manual_seed(1)
+    spd.save(SPD(ModelConfig.atto(train_size=(64, 96))), other)
+    assert evaluate(data, checkpoint, folder) == 0
+    report = (folder / "report.json").read_bytes()
+    capsys.readouterr()
+    assert evaluate(data, other, folder) == 2
+    assert "holds other predictions (model_checksum" in capsys.readouterr().err
+    assert (folder / "report.json").read_bytes() == report
+    assert evaluate(data, other, folder, "--overwrite") == 0
+    assert (folder / "report.json").read_bytes() != report
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         ("--split holes --crop none", "c.npy has no valid depth"),
-        ("--split val --crop none", "no frame in split val; it has holes, test"),
+        ("--split val --crop none", "no frame in split val; it has holes, test, train"),
         ("", "crop eigen is defined for 640x480, got depth of 80x48"),
         ("--crop none --num-queries 0", "num_queries must be at least 1, got 0"),
         ("--crop none --device warp9", "warp9"),
         ("--crop middle", "--crop"),
         ("--crop none --data no/such/folder", "no/such/folder"),
         ("--crop none --checkpoint no/such/folder", "no/such/folder"),
-        ("--crop none --output no/such/folder/report.json", "no/such/folder/report.json"),
+        ("--crop none --output {data}/manifest.csv", "output must be a folder, got the file"),
+        ("--crop none --num-queries 64 64", "must not repeat a number"),
+        ("--crop none --model median", "--checkpoint must name none for median; got 1"),
+        ("--crop none --model spd bilinear", "--checkpoint must name one for each of spd, bilinear"),
+        ("--crop none --train-splits early --model median spd", "no frame in split early"),
     ],
 )
 def test_what_a_user_may_get_wrong(
     options: str, told: str, data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = tmp_path / "report.json"
-    line = f"evaluate --data {data} --checkpoint {checkpoint} --output {report} {options}"
+    folder = tmp_path / "e"
+    line = f"evaluate --data {data} --checkpoint {checkpoint} --output {folder} {options.format(data=data)}"
     assert main(line.split()) == 2
     output = capsys.readouterr()
     assert output.out == ""
     errors = [line for line in output.err.splitlines() if line.startswith("spd: error: ")]
     assert len(errors) == 1
     assert told in errors[0]
-    assert not report.exists()
+    assert not folder.exists()
 
 
-def test_a_damaged_image_is_named(data: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_image_is_named(
+    data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = data / "b.png"
     path.write_bytes(path.read_bytes()[:200])
-    assert main(f"evaluate --data {data} --checkpoint {checkpoint} --crop none".split()) == 2
+    assert evaluate(data, checkpoint, tmp_path / "e") == 2
     assert f"cannot read the image {path}" in capsys.readouterr().err

@@ -15,16 +15,18 @@ from PIL import Image
 from spd.camera import Intrinsics
 from spd.config import ModelConfig
 from spd.data.rgbd import RGBDDataset
-from spd.evaluation.metrics import compute_metrics, mean_metrics
 from spd.evaluation.protocol import (
+    Asking,
     ImagePrediction,
     ask,
+    askings,
+    dense_points,
     fixed_points,
     num_points_asked,
     predict,
-    score,
     valid_pixels,
 )
+from spd.evaluation.scores import score
 from spd.model.spd import SPD
 from spd.predictor import Predictor
 
@@ -76,11 +78,17 @@ class ReadsTheAnswer:
         return scene
 
 
+def predict_one_way(predictor: Any, root: Path, num_queries: int, crop: Any = "none") -> list[ImagePrediction]:
+    """The predictions for one K over all frames."""
+    rows = predict(predictor, RGBDDataset(root), root, ways=[Asking(num_queries)], crop=crop)
+    return [prediction for (prediction,) in rows]
+
+
 @pytest.mark.parametrize(("num_queries", "groups"), [(64, [64] * 16), (256, [256] * 4), (1, [1] * 64), (4096, [3840])])
 def test_points_are_asked_in_groups(write_data: WriteData, num_queries: int, groups: list[int]) -> None:
     root = write_data(depth_map())
     predictor = ReadsTheAnswer()
-    (prediction,) = predict(predictor, RGBDDataset(root, ["test"]), root, num_queries=num_queries, crop="none")
+    (prediction,) = predict_one_way(predictor, root, num_queries)
     # The image has 3,840 pixels, fewer than 4,096.
     assert predictor.groups == groups
     assert len(prediction.query_points) == sum(groups)
@@ -91,7 +99,7 @@ def test_answers_and_truth_belong_to_their_points(write_data: WriteData) -> None
     depths = [depth_map(seed=1), depth_map(64, 96, seed=2)]
     root = write_data(*depths, cameras=True)
     predictor = ReadsTheAnswer(factor=1.5)
-    predictions = list(predict(predictor, RGBDDataset(root, ["test"]), root, num_queries=256, crop="none"))
+    predictions = predict_one_way(predictor, root, 256)
     assert predictor.cameras == [Intrinsics(100, 110, 39.5, 23.5), Intrinsics(101, 110, 39.5, 23.5)]
     for prediction, depth_m in zip(predictions, depths, strict=True):
         expected = [depth_m[int(v), int(u)] for u, v in prediction.query_points]
@@ -104,39 +112,9 @@ def test_answers_and_truth_belong_to_their_points(write_data: WriteData) -> None
 def test_a_prediction_is_clamped_before_it_is_scored(write_data: WriteData) -> None:
     root = write_data(np.full((48, 80), 8.0))
     predictor = ReadsTheAnswer(factor=1.5)
-    scores = score(list(predict(predictor, RGBDDataset(root), root, num_queries=64, crop="none")))
+    scores = score(predict_one_way(predictor, root, 64))
     assert scores.mean.abs_rel == pytest.approx(2 / 8)
     assert scores.standard_error is None
-
-
-def image_prediction(name: str, predicted: list[float], true: list[float], seconds: float) -> ImagePrediction:
-    return ImagePrediction(name, np.zeros((len(true), 2)), np.array(true), np.array(predicted), seconds)
-
-
-def test_scores_per_image_over_images_and_pooled() -> None:
-    predictions = [
-        image_prediction("a", [2.0], [1.0], seconds=0.5),
-        image_prediction("b", [1.0, np.nan, 4.0], [1.0, 2.0, 4.0], seconds=0.25),
-        image_prediction("c", [3.0, 3.0], [3.0, 4.0], seconds=9.0),
-    ]
-    scores = score(predictions)
-    b = (2.0 - 1e-3) / 2.0 / 3
-    assert [image.metrics.abs_rel for image in scores.per_image] == pytest.approx([1, b, 1 / 8])
-    assert [(image.image, image.num_points) for image in scores.per_image] == [("a", 1), ("b", 3), ("c", 2)]
-    assert scores.mean.abs_rel == pytest.approx((1 + b + 1 / 8) / 3)
-    assert scores.mean == mean_metrics([image.metrics for image in scores.per_image])
-    assert scores.pooled.abs_rel == pytest.approx((1 + 3 * b + 2 / 8) / 6)
-    together = compute_metrics(np.array([2.0, 1, 1e-3, 4, 3, 3]), np.array([1.0, 1, 2, 4, 3, 4]))
-    assert scores.pooled == together
-    deviation = np.std([1, b, 1 / 8], ddof=1)
-    assert scores.standard_error is not None
-    assert scores.standard_error.abs_rel == pytest.approx(deviation / np.sqrt(3))
-    assert scores.images_per_second == 2.0
-
-
-def test_no_images_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least one image"):
-        score([])
 
 
 @settings(max_examples=30, deadline=None)
@@ -182,9 +160,37 @@ def test_number_of_points(num_queries: int, asked: int) -> None:
     assert num_points_asked(num_queries) == asked
 
 
-def test_number_of_queries_is_checked() -> None:
-    with pytest.raises(ValueError, match="num_queries must be at least 1, got 0"):
-        num_points_asked(0)
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [
+        ((256, 0), "must be at least 1, got 0"),
+        ((64, 256, 64), "must not repeat a number, got 64 256 64"),
+        ((), "got none"),
+    ],
+)
+def test_numbers_of_queries_are_checked(numbers: tuple[int, ...], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        askings(numbers)
+
+
+def test_an_image_is_encoded_once_for_all_ways_of_asking(write_data: WriteData) -> None:
+    root = write_data(depth_map(), depth_map(seed=1))
+    predictor = ReadsTheAnswer()
+    ways = askings((1, 1024), dense=True)
+    rows = list(predict(predictor, RGBDDataset(root), root, ways=ways, crop="none"))
+    assert len(predictor.cameras) == len(rows) == 2
+    # A dense grid of every fourth of 48x80 pixels: 12 rows of 20.
+    assert predictor.groups == 2 * [*[1] * 64, 1024, 240]
+    for one_by_one, together, _ in rows:
+        np.testing.assert_array_equal(one_by_one.query_points, together.query_points[:64])
+        np.testing.assert_array_equal(one_by_one.true_m, together.true_m[:64])
+    assert [way.name for way in ways] == ["1", "1024", "dense"]
+
+
+def test_dense_points_are_every_fourth_pixel_that_is_valid() -> None:
+    valid_mask = np.zeros((9, 14), bool)
+    valid_mask[[0, 4, 8, 4, 3], [0, 8, 12, 9, 4]] = True
+    assert dense_points(valid_mask).tolist() == [[0.0, 0.0], [8.0, 4.0], [12.0, 8.0]]
 
 
 def test_the_last_group_may_be_short() -> None:
@@ -195,7 +201,7 @@ def test_the_last_group_may_be_short() -> None:
         return points[:, 0]
 
     points = np.arange(14.0).reshape(7, 2)
-    np.testing.assert_array_equal(ask(scene, points, 3), points[:, 0])
+    np.testing.assert_array_equal(ask(scene, points, Asking(3)), points[:, 0])
     assert [len(group) for group in seen] == [3, 3, 1]
 
 
@@ -220,22 +226,21 @@ def test_eigen_crop_by_hand() -> None:
 def test_eigen_crop_refuses_other_sizes(write_data: WriteData) -> None:
     root = write_data(depth_map())
     with pytest.raises(ValueError, match=r"0\.npy: crop eigen is defined for 640x480, got depth of 80x48"):
-        list(predict(ReadsTheAnswer(), RGBDDataset(root), root, num_queries=1, crop="eigen"))
+        predict_one_way(ReadsTheAnswer(), root, 1, "eigen")
 
 
 @pytest.mark.parametrize("depth_m", [np.zeros((48, 80)), np.full((48, 80), 11.0)], ids=["holes", "far"])
 def test_an_image_without_valid_depth_is_refused(write_data: WriteData, depth_m: np.ndarray) -> None:
     root = write_data(depth_map(), depth_m)
     with pytest.raises(ValueError, match=r"frames/1\.npy has no valid depth"):
-        list(predict(ReadsTheAnswer(), RGBDDataset(root), root, num_queries=64, crop="none"))
+        predict_one_way(ReadsTheAnswer(), root, 64)
 
 
 def test_a_real_predictor_is_asked_as_users_ask_it(write_data: WriteData) -> None:
     torch.manual_seed(0)
     predictor = Predictor.from_model(SPD(ModelConfig.atto(train_size=(64, 96))))
     root = write_data(depth_map(), cameras=True)
-    dataset = RGBDDataset(root, ["test"])
-    (prediction,) = predict(predictor, dataset, root, num_queries=512, crop="none")
+    (prediction,) = predict_one_way(predictor, root, 512)
     camera = (100.0, 110.0, 39.5, 23.5)
     path = root / "frames/0.png"
     expected = [predictor(path, prediction.query_points[start : start + 512], intrinsics=camera) for start in (0, 512)]

@@ -1,7 +1,8 @@
-"""Score a checkpoint on a split of a data set.
+"""Score models on a split of a data set: SPD beside the baselines, at every number of points asked at once.
 
-Every image is asked for the depth of fixed random points, the same for every model, K at a time. Metrics are
-computed per image and averaged over images; docs/evaluation.md says how exactly.
+Every image is asked for the depth of fixed random points, the same for every model, K at a time. Answers go to files
+in the folder --output, and all figures come from these: a second run only asks what is not there yet, and refuses a
+file that another checkpoint, data set or protocol wrote. docs/evaluation.md says how exactly.
 
 Example:
   spd evaluate --data rooms --checkpoint runs/rooms --split val --crop none
@@ -10,16 +11,24 @@ Example:
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from spd.cli.output import print_json, print_table, progress
+from spd.cli.output import note, print_json, print_table, progress
 
 if TYPE_CHECKING:
-    from spd.evaluation.protocol import Scores
+    from spd.data.rgbd import RGBDDataset
+    from spd.evaluation.contenders import Contender
+    from spd.evaluation.metrics import Metrics
+    from spd.evaluation.protocol import Asking
+    from spd.evaluation.report import Answers, Report
+
+_MAIN_METRICS = ("abs_rel", "rmse", "delta1")
+_OTHER_METRICS = ("sq_rel", "rmse_log", "silog", "log10", "delta2", "delta3")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,87 +37,133 @@ class Options:
 
     data: Path
     """Folder of the data set, with manifest.csv."""
-    checkpoint: str
-    """Folder of the checkpoint, or owner/name on the Hugging Face hub."""
+    model: tuple[Literal["spd", "bilinear", "depth-anything", "median", "mean-map"], ...] = ("spd",)
+    """Models to score, side by side; spd and bilinear each take the next --checkpoint."""
+    checkpoint: tuple[str, ...] = ()
+    """Folders of the checkpoints, or owner/name on the Hugging Face hub, in the order of their models."""
+    depth_anything: str | None = None
+    """Folder or name of Depth Anything's weights; None is V2 Small, metric, indoor."""
     split: str = "test"
     """Split that is scored."""
-    num_queries: int = 256
-    """Points K that are asked at once."""
+    train_splits: tuple[str, ...] = ("train",)
+    """Splits that median and mean-map are fitted to."""
+    num_queries: tuple[int, ...] = (256,)
+    """Numbers of points K that are asked at once, each scored."""
+    dense: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Also ask every fourth pixel in both directions, all at once."""
     crop: Literal["eigen", "none"] = "eigen"
     """eigen scores the usual inner part of 640x480 images and refuses other sizes; none scores all pixels."""
     device: str | None = None
-    """Where the model runs, such as cpu or cuda:0; None is CUDA where there is one, else the CPU."""
-    output: Path | None = None
-    """JSON file for the report, with the metrics of every image."""
+    """Where the models run, such as cpu or cuda:0; None is CUDA where there is one, else the CPU."""
+    output: Path = Path("evaluation")
+    """Folder for the answers, report.json with the metrics of every image, and the pictures."""
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Ask again where the folder holds answers, whatever gave them."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Print one JSON document in place of the table."""
+    """Print one JSON document in place of the tables."""
 
 
 def run(options: Options) -> None:
-    """Ask, score, and report."""
-    if options.output is not None and (options.output.is_dir() or not options.output.parent.is_dir()):
-        raise ValueError(f"output must be a file in a folder that exists, got {options.output}")
-    import spd
+    """Ask, score, report, draw."""
     from spd.data.rgbd import RGBDDataset
-    from spd.evaluation.protocol import num_points_asked, predict, score
+    from spd.evaluation.contenders import contenders
+    from spd.evaluation.pictures import draw_report
+    from spd.evaluation.protocol import askings
+    from spd.evaluation.report import as_document, make_report
     from spd.files import write_files
 
-    # Refuses a wrong number before the model is loaded.
-    num_points_asked(options.num_queries)
+    if options.output.exists() and not options.output.is_dir():
+        raise ValueError(f"output must be a folder, got the file {options.output}")
+    ways = askings(options.num_queries, dense=options.dense)
+    chosen = contenders(options.model, options.checkpoint, options.depth_anything)
     dataset = RGBDDataset(options.data, [options.split])
-    predictor = spd.load(options.checkpoint, device=options.device)
-    predictions = []
-    with progress("images", len(dataset)) as advance:
-        for prediction in predict(predictor, dataset, options.data, num_queries=options.num_queries, crop=options.crop):
-            predictions.append(prediction)
-            advance(1)
-    scores = score(predictions)
-    summary = _summary(options, scores)
-    if options.output is not None:
-        images = [
-            {"image": image.image, "points": image.num_points, **image.metrics._asdict()} for image in scores.per_image
-        ]
-        report = json.dumps({**summary, "per_image": images}, indent=2, allow_nan=False)
-        write_files({options.output: f"{report}\n".encode()})
+    report = make_report({contender.name: _answers(contender, dataset, ways, options) for contender in chosen})
+    document = as_document(report, per_image=True)
+    write_files({options.output / "report.json": f"{json.dumps(document, indent=2, allow_nan=False)}\n".encode()})
+    pictures = draw_report(report, options.data, options.output)
     if options.json:
-        print_json(summary)
+        print_json(as_document(report, per_image=False))
     else:
-        _print(options, scores)
+        _print(report)
+    note(f"wrote report.json, {', '.join(path.name for path in pictures)} to {options.output}")
 
 
-def _summary(options: Options, scores: Scores) -> dict[str, Any]:
-    from spd.evaluation.metrics import MAX_DEPTH_M, MIN_DEPTH_M
-    from spd.evaluation.protocol import PROTOCOL_VERSION
+def _answers(contender: Contender, dataset: RGBDDataset, ways: Sequence[Asking], options: Options) -> list[Answers]:
+    """Of one model, from its files where they are there, else asked now and written."""
+    from spd.data.rgbd import RGBDDataset
+    from spd.evaluation.contenders import build, model_checksum
+    from spd.evaluation.predictions import identity, read_predictions, write_predictions
+    from spd.evaluation.protocol import predict
+    from spd.evaluation.report import Answers
 
-    return {
-        "checkpoint": options.checkpoint,
-        "data": str(options.data),
-        "split": options.split,
-        "num_queries": options.num_queries,
-        "crop": options.crop,
-        "depth_range_m": [MIN_DEPTH_M, MAX_DEPTH_M],
-        "protocol_version": PROTOCOL_VERSION,
-        "images": len(scores.per_image),
-        "points": sum(image.num_points for image in scores.per_image),
-        "images_per_second": round(scores.images_per_second, 3),
-        "mean": scores.mean._asdict(),
-        "standard_error": scores.standard_error and scores.standard_error._asdict(),
-        "pooled": scores.pooled._asdict(),
+    def training_frames() -> RGBDDataset:
+        return RGBDDataset(options.data, options.train_splits)
+
+    with progress(f"{contender.name}: fitted frames", None) as fitted:
+        predictor = build(contender, training_frames=training_frames, device=options.device, fitting=fitted)
+    checksum = model_checksum(predictor)
+    folder = options.output / contender.name
+    identities = {
+        way: identity(contender.model, checksum, dataset, options.data, split=options.split, crop=options.crop, way=way)
+        for way in ways
     }
+    paths = {way: folder / f"{options.split}-{way.name}.npz" for way in ways}
+    kept = {
+        way: read_predictions(path, identities[way])
+        for way, path in paths.items()
+        if path.exists() and not options.overwrite
+    }
+    missing = [way for way in ways if way not in kept]
+    if missing:
+        with progress(f"{contender.name}: images", len(dataset)) as advance:
+            rows = []
+            for row in predict(predictor, dataset, options.data, ways=missing, crop=options.crop):
+                rows.append(row)
+                advance(1)
+        folder.mkdir(parents=True, exist_ok=True)
+        for way, predictions in zip(missing, zip(*rows, strict=True), strict=True):
+            write_predictions(paths[way], predictions, identities[way])
+            kept[way] = read_predictions(paths[way], identities[way])
+    return [Answers(way, identities[way], kept[way]) for way in ways]
 
 
-def _print(options: Options, scores: Scores) -> None:
-    errors = scores.standard_error or [None] * len(scores.mean)
-    rows = [
-        [name, f"{mean:.4f}", "" if error is None else f"{error:.4f}", f"{pooled:.4f}"]
-        for name, mean, error, pooled in zip(scores.mean._fields, scores.mean, errors, scores.pooled, strict=True)
-    ]
-    points = sum(image.num_points for image in scores.per_image)
+def _print(report: Report) -> None:
+    identity = report.models[0].identity
+    images = len(report.models[0].detail.predictions)
     print_table(
-        ("metric", "mean over images", "± between images", "pooled"),
-        rows,
-        title=f"{options.checkpoint} on {options.split} of {options.data}: {len(scores.per_image)} images, "
-        f"{points} points, {options.num_queries} at a time, crop {options.crop}",
-        caption=f"sq_rel and rmse in metres; {scores.images_per_second:.1f} images/s",
-        text_columns=("metric",),
+        ("model", "K", *_with_errors(_MAIN_METRICS), *_OTHER_METRICS, "images/s"),
+        [
+            [model.name, result.way.name, *_figures(result.scores), f"{result.scores.images_per_second:.1f}"]
+            for model in report.models
+            for result in model.results
+        ],
+        title=f"Mean over the {images} images of {identity.split} of {identity.data}, crop {identity.crop}",
+        caption="±1 between images, ±2 from which points are asked (standard errors); sq_rel and rmse in metres",
+        text_columns=("model",),
     )
+    print_table(
+        ("model", "K", "points", *_MAIN_METRICS, *_OTHER_METRICS),
+        [
+            [model.name, result.way.name, str(result.scores.num_points), *_values(result.scores.pooled)]
+            for model in report.models
+            for result in model.results
+        ],
+        title="Pooled: over all points of all images together",
+        text_columns=("model",),
+    )
+
+
+def _with_errors(metrics: Sequence[str]) -> list[str]:
+    return [heading for metric in metrics for heading in (metric, "±1", "±2")]
+
+
+def _figures(scores: Any) -> list[str]:
+    cells = []
+    for metric in _MAIN_METRICS:
+        between = "" if scores.standard_error is None else f"{getattr(scores.standard_error, metric):.4f}"
+        cells += [f"{getattr(scores.mean, metric):.4f}", between, f"{getattr(scores.sampling_error, metric):.4f}"]
+    return cells + [f"{getattr(scores.mean, metric):.4f}" for metric in _OTHER_METRICS]
+
+
+def _values(metrics: Metrics) -> list[str]:
+    return [f"{getattr(metrics, metric):.4f}" for metric in (*_MAIN_METRICS, *_OTHER_METRICS)]

@@ -55,8 +55,8 @@ def note(message: str) -> None:
 
 
 @contextlib.contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error; yields what advances it.
+def progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error; yields what advances it. It shows once advanced; ``total`` None is not known yet.
 
     Example:
         >>> with progress("images", total=3) as advance:

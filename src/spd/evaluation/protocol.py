@@ -1,7 +1,7 @@
-"""What a model is asked about each image, its answers, and their scores.
+"""What a model is asked about each image, and its answers.
 
-Three steps that know nothing of each other: questions are fixed by the image's name and the protocol's version, so
-every model and every K gets the same; predictions are arrays; scores are computed from the arrays alone.
+Questions are fixed by the image's name and the protocol's version, so every model and every K gets the same; answers
+are arrays, which :mod:`spd.evaluation.predictions` keeps in a file and :mod:`spd.evaluation.scores` scores.
 ``docs/evaluation.md`` says the same in words.
 """
 
@@ -17,15 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Real
 
 from spd.data.rgbd import Frame, RGBDDataset
-from spd.evaluation.metrics import (
-    MAX_DEPTH_M,
-    MIN_DEPTH_M,
-    Metrics,
-    clamp_depth,
-    compute_metrics,
-    mean_metrics,
-    standard_errors,
-)
+from spd.evaluation.metrics import MAX_DEPTH_M, MIN_DEPTH_M
 
 Crop = Literal["eigen", "none"]
 
@@ -35,6 +27,8 @@ NUM_SHARED_POINTS = 1024
 """Points per image that are asked in groups of K, the same for every K up to this."""
 NUM_SINGLE_POINTS = 64
 """Points per image that are asked one by one."""
+DENSE_STRIDE = 4
+"""Of the dense questions: every fourth pixel in both directions."""
 
 _EIGEN_SIZE = (480, 640)
 _EIGEN_ROWS, _EIGEN_COLUMNS = slice(45, 471), slice(41, 601)
@@ -49,6 +43,17 @@ class EncodesImages(Protocol):
         ...
 
 
+class Asking(NamedTuple):
+    """How many points are asked at once; ``None`` is the dense grid, asked in one go."""
+
+    num_queries: int | None
+
+    @property
+    def name(self) -> str:
+        """``"256"``, or ``"dense"``: the row of a table."""
+        return "dense" if self.num_queries is None else str(self.num_queries)
+
+
 class ImagePrediction(NamedTuple):
     """A model's answers about one image, as it gave them."""
 
@@ -60,28 +65,25 @@ class ImagePrediction(NamedTuple):
     predicted_m: Real[np.ndarray, "N"]
     seconds: float
     """For encoding the image and answering all questions; reading the file is not in it."""
+    size: tuple[int, int]
+    """(height, width) of the image in pixels."""
+    scene: str = ""
+    """The manifest's label; empty where it has none."""
 
 
-class ImageScore(NamedTuple):
-    """Metrics over all points that were asked about one image."""
+def askings(num_queries: Sequence[int], *, dense: bool = False) -> tuple[Asking, ...]:
+    """The ways of asking for these K, and the dense one.
 
-    image: str
-    num_points: int
-    metrics: Metrics
-
-
-class Scores(NamedTuple):
-    """Metrics of a model on a data set."""
-
-    per_image: tuple[ImageScore, ...]
-    mean: Metrics
-    """Mean over the images of their metrics: the figure to report."""
-    standard_error: Metrics | None
-    """Of ``mean``, from the differences between images; None for a single image."""
-    pooled: Metrics
-    """Over all points of all images together."""
-    images_per_second: float
-    """At the median image; see :class:`ImagePrediction`."""
+    Raises:
+        ValueError: there is none, a K is below 1 or is named twice.
+    """
+    if not num_queries and not dense:
+        raise ValueError("num_queries must name at least one number of points, got none")
+    for number in num_queries:
+        num_points_asked(number)
+    if len(set(num_queries)) < len(num_queries):
+        raise ValueError(f"num_queries must not repeat a number, got {' '.join(map(str, num_queries))}")
+    return (*map(Asking, num_queries), *([Asking(None)] if dense else []))
 
 
 def num_points_asked(num_queries: int) -> int:
@@ -136,64 +138,57 @@ def fixed_points(image: str, valid_mask: Bool[np.ndarray, "H W"], num_points: in
     return np.stack((columns, rows), axis=1).astype(np.float64)
 
 
+def dense_points(valid_mask: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "N 2"]:
+    """The valid ones of every fourth pixel in both directions, xy, row by row from pixel (0, 0) on."""
+    rows, columns = np.nonzero(valid_mask[::DENSE_STRIDE, ::DENSE_STRIDE])
+    return DENSE_STRIDE * np.stack((columns, rows), axis=1).astype(np.float64)
+
+
 def predict(
-    predictor: EncodesImages, dataset: RGBDDataset, root: Path, *, num_queries: int, crop: Crop
-) -> Iterator[ImagePrediction]:
-    """Ask the predictor about every frame, in their order.
+    predictor: EncodesImages, dataset: RGBDDataset, root: Path, *, ways: Sequence[Asking], crop: Crop
+) -> Iterator[tuple[ImagePrediction, ...]]:
+    """Ask the predictor about every frame, in their order: one prediction per way of asking.
+
+    An image is encoded once for all ways.
 
     Args:
         predictor: is given each image with its camera, where the manifest has one.
         dataset: the frames.
         root: the data set's folder, to which images are named.
-        num_queries: K points that are asked at once.
+        ways: how many points are asked at once.
         crop: ``eigen``, or ``none`` for the whole image.
 
     Raises:
         ValueError: a file cannot be read, does not fit the crop, or has no valid depth; the message names it.
     """
-    num_points = num_points_asked(num_queries)
     for index, frame in enumerate(dataset.frames):
         sample = dataset[index]
-        pixels = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
         name = image_name(frame, root)
-        points, true_m = _questions(frame, name, sample.depth_m.numpy(), crop, num_points)
+        depth_m = sample.depth_m.numpy()
+        questions = [_questions(frame, name, depth_m, crop, way) for way in ways]
+        pixels = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
         start = time.perf_counter()
         scene = predictor.encode(pixels, intrinsics=frame.intrinsics)
-        predicted_m = ask(scene, points, num_queries)
-        yield ImagePrediction(name, points, true_m, predicted_m, time.perf_counter() - start)
+        encoding_s = time.perf_counter() - start
+        height, width = depth_m.shape
+        predictions = []
+        for way, (points, true_m) in zip(ways, questions, strict=True):
+            start = time.perf_counter()
+            predicted_m = ask(scene, points, way)
+            seconds = encoding_s + time.perf_counter() - start
+            predictions.append(
+                ImagePrediction(name, points, true_m, predicted_m, seconds, (height, width), frame.scene or "")
+            )
+        yield tuple(predictions)
 
 
 def ask(
-    scene: Callable[[np.ndarray], np.ndarray], query_points: Float[np.ndarray, "N 2"], num_queries: int
+    scene: Callable[[np.ndarray], np.ndarray], query_points: Float[np.ndarray, "N 2"], way: Asking
 ) -> Real[np.ndarray, "N"]:
-    """The scene's answers to the points in groups of ``num_queries``, in the order of the points."""
-    groups = [query_points[start : start + num_queries] for start in range(0, len(query_points), num_queries)]
+    """The scene's answers to the points in groups, in the order of the points."""
+    size = way.num_queries or len(query_points)
+    groups = [query_points[start : start + size] for start in range(0, len(query_points), size)]
     return np.concatenate([scene(group) for group in groups])
-
-
-def score(predictions: Sequence[ImagePrediction]) -> Scores:
-    """Clamp the predictions and compute the metrics per image, over images and over all points.
-
-    Raises:
-        ValueError: there is no image, or one without a point.
-    """
-    if not predictions:
-        raise ValueError("scores need at least one image, got none")
-    clamped = [clamp_depth(prediction.predicted_m) for prediction in predictions]
-    per_image = tuple(
-        ImageScore(prediction.image, len(depth_m), compute_metrics(depth_m, prediction.true_m))
-        for prediction, depth_m in zip(predictions, clamped, strict=True)
-    )
-    metrics = [image.metrics for image in per_image]
-    return Scores(
-        per_image=per_image,
-        mean=mean_metrics(metrics),
-        standard_error=standard_errors(metrics),
-        pooled=compute_metrics(
-            np.concatenate(clamped), np.concatenate([prediction.true_m for prediction in predictions])
-        ),
-        images_per_second=1 / float(np.median([prediction.seconds for prediction in predictions])),
-    )
 
 
 def image_name(frame: Frame, root: Path) -> str:
@@ -201,15 +196,16 @@ def image_name(frame: Frame, root: Path) -> str:
     return (frame.image.relative_to(root) if frame.image.is_relative_to(root) else frame.image).as_posix()
 
 
-def _questions(
-    frame: Frame, name: str, depth_m: np.ndarray, crop: Crop, num_points: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _questions(frame: Frame, name: str, depth_m: np.ndarray, crop: Crop, way: Asking) -> tuple[np.ndarray, np.ndarray]:
     """Points and their true depths; errors name the depth's file."""
     try:
         valid_mask = valid_pixels(depth_m, crop)
     except ValueError as error:
         raise ValueError(f"{frame.depth}: {error}") from None
-    points = fixed_points(name, valid_mask, num_points)
+    if way.num_queries is None:
+        points = dense_points(valid_mask)
+    else:
+        points = fixed_points(name, valid_mask, num_points_asked(way.num_queries))
     if len(points) == 0:
         region = "inside crop eigen" if crop == "eigen" else "anywhere"
         raise ValueError(f"{frame.depth} has no valid depth (between {MIN_DEPTH_M} and {MAX_DEPTH_M} m) {region}")

@@ -1,0 +1,121 @@
+"""Where the error of a model is: by true depth, by place in the image, by kind of room."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from spd.evaluation.metrics import clamp_depth, compute_metrics
+from spd.evaluation.protocol import ImagePrediction
+
+DEPTH_EDGES_M = (0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0)
+"""Bounds of the depth ranges."""
+NUM_ROWS, NUM_COLUMNS = 4, 5
+"""Parts of an image, top to bottom and left to right."""
+
+
+class RangeError(NamedTuple):
+    """Errors of the points whose true depth lies in one range."""
+
+    low_m: float
+    high_m: float
+    share: float
+    """Of all points."""
+    abs_rel: float | None
+    """Over the points of the range, each counting the same; None where there is none."""
+    log_bias: float | None
+    """mean ln p - ln g: positive is too far."""
+
+
+class SceneError(NamedTuple):
+    """Errors of the images of one kind of room."""
+
+    scene: str
+    num_images: int
+    abs_rel: float
+    """Mean over the images."""
+    standard_error: float | None
+    """None for a single image."""
+
+
+class Breakdown(NamedTuple):
+    """The parts of one model's error."""
+
+    by_depth: tuple[RangeError, ...]
+    by_part: Float[np.ndarray, "rows columns"]
+    """AbsRel over the points in each part of the image; NaN where there is none."""
+    by_scene: tuple[SceneError, ...]
+    """The worst first; empty where the manifest names no scenes."""
+
+
+def break_down(predictions: Sequence[ImagePrediction]) -> Breakdown:
+    """Split the error of all predictions three ways.
+
+    Args:
+        predictions: at least one.
+    """
+    predicted = clamp_depth(np.concatenate([prediction.predicted_m for prediction in predictions]))
+    true = np.concatenate([prediction.true_m for prediction in predictions]).astype(np.float64)
+    relative = np.abs(predicted - true) / true
+    place = np.concatenate([_relative_place(prediction) for prediction in predictions])
+    return Breakdown(
+        by_depth=_by_depth(true, relative, np.log(predicted / true)),
+        by_part=_by_part(place, relative),
+        by_scene=_by_scene(predictions),
+    )
+
+
+def _by_depth(true_m: np.ndarray, relative: np.ndarray, log_error: np.ndarray) -> tuple[RangeError, ...]:
+    ranges = []
+    for low, high in itertools.pairwise(DEPTH_EDGES_M):
+        # The truth is below 10 m, so no upper bound is lost.
+        inside = (true_m >= low) & (true_m < high)
+        has_any = bool(inside.any())
+        ranges.append(
+            RangeError(
+                low,
+                high,
+                float(inside.mean()),
+                float(relative[inside].mean()) if has_any else None,
+                float(log_error[inside].mean()) if has_any else None,
+            )
+        )
+    return tuple(ranges)
+
+
+def _relative_place(prediction: ImagePrediction) -> Float[np.ndarray, "N 2"]:
+    """xy of the points as fractions of the image, in [0, 1)."""
+    height, width = prediction.size
+    return (prediction.query_points + 0.5) / np.array((width, height))
+
+
+def _by_part(place: np.ndarray, relative: np.ndarray) -> np.ndarray:
+    column, row = np.floor(place * (NUM_COLUMNS, NUM_ROWS)).astype(int).T
+    part = row * NUM_COLUMNS + column
+    total = np.bincount(part, relative, minlength=NUM_ROWS * NUM_COLUMNS)
+    count = np.bincount(part, minlength=NUM_ROWS * NUM_COLUMNS)
+    mean = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+    return mean.reshape(NUM_ROWS, NUM_COLUMNS)
+
+
+def _by_scene(predictions: Sequence[ImagePrediction]) -> tuple[SceneError, ...]:
+    per_scene: dict[str, list[float]] = {}
+    for prediction in predictions:
+        if prediction.scene:
+            metrics = compute_metrics(clamp_depth(prediction.predicted_m), prediction.true_m)
+            per_scene.setdefault(prediction.scene, []).append(metrics.abs_rel)
+    errors = [
+        SceneError(
+            scene,
+            len(values),
+            float(np.mean(values)),
+            float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None,
+        )
+        for scene, values in per_scene.items()
+    ]
+    return tuple(sorted(errors, key=lambda error: -error.abs_rel))

@@ -1,0 +1,187 @@
+"""The pictures of a report: AbsRel against K, error by depth, place and room, and the worst and best images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from spd.data.rgbd import read_image
+from spd.evaluation.breakdown import NUM_COLUMNS, NUM_ROWS
+from spd.evaluation.metrics import clamp_depth
+from spd.evaluation.protocol import ImagePrediction
+from spd.evaluation.report import ModelReport, Report, picture_name
+from spd.files import write_files
+
+_NUM_EXTREMES = 4
+_MOST_POINTS_DRAWN = 256
+# A ratio of 1.5 either way is far beyond δ1 and saturates the colour.
+_RATIO_LIMIT = 1.5
+
+
+def draw_report(report: Report, data_root: Path, folder: Path) -> list[Path]:
+    """Draw all pictures of the report into ``folder``.
+
+    Returns:
+        The files, in the order in which a reader wants them.
+    """
+    pictures = {}
+    if any(len(model.results) > 1 for model in report.models) and report.num_shared_points:
+        pictures[picture_name(folder, "abs_rel_by_queries")] = _by_queries(report)
+    pictures[picture_name(folder, "error_by_depth")] = _by_depth(report.models)
+    pictures[picture_name(folder, "error_by_part")] = _by_part(report.models)
+    if any(model.breakdown.by_scene for model in report.models):
+        pictures[picture_name(folder, "error_by_scene")] = _by_scene(report.models)
+    for model in report.models:
+        pictures[picture_name(folder, "worst_and_best", model.name)] = _extremes(model, data_root)
+    write_files(pictures)
+    return list(pictures)
+
+
+def _by_queries(report: Report) -> bytes:
+    figure, axes = _figure(6.4, 4.2)
+    for model in report.models:
+        curve = [(r.way.num_queries, r.shared_abs_rel) for r in model.results if r.way.num_queries is not None]
+        numbers, values = zip(*sorted(curve), strict=True)
+        axes.plot(numbers, values, marker="o", label=model.name)
+    axes.set_xscale("log", base=2)
+    asked = sorted({r.way.num_queries for m in report.models for r in m.results if r.way.num_queries is not None})
+    axes.set_xticks(asked, [str(number) for number in asked])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("points asked at once, K")
+    axes.set_ylabel(f"AbsRel at the same {report.num_shared_points} points of each image")
+    axes.legend()
+    return _png(figure)
+
+
+def _by_depth(models: Sequence[ModelReport]) -> bytes:
+    figure, (error_axes, bias_axes, share_axes) = _figure(7.2, 7.6, rows=3, height_ratios=(3, 3, 1.4), sharex=True)
+    ranges = models[0].breakdown.by_depth
+    middles = np.arange(len(ranges))
+    for model in models:
+        errors = [error.abs_rel for error in model.breakdown.by_depth]
+        biases = [error.log_bias for error in model.breakdown.by_depth]
+        error_axes.plot(middles, _with_gaps(errors), marker="o", label=model.name)
+        # A bias of log depth as the factor that people can imagine.
+        bias_axes.plot(middles, np.exp(_with_gaps(biases)), marker="o")
+    error_axes.set_ylim(bottom=0)
+    error_axes.set_ylabel("AbsRel")
+    error_axes.legend()
+    bias_axes.axhline(1, color="0.6", linewidth=1)
+    bias_axes.set_yscale("log")
+    _plain_log_ticks(bias_axes)
+    bias_axes.set_ylabel("predicted / true (geometric mean)")
+    share_axes.bar(middles, [100 * error.share for error in ranges], color="0.7")
+    share_axes.set_ylabel("% of points")
+    share_axes.set_xticks(middles, [f"{error.low_m:g}–{error.high_m:g}" for error in ranges])
+    share_axes.set_xlabel("true depth, metres")
+    return _png(figure)
+
+
+def _by_part(models: Sequence[ModelReport]) -> bytes:
+    figure, axes = _figure(3.6 * len(models) + 0.8, 3.2, columns=len(models), squeeze=False)
+    limit = float(np.nanmax([np.nanmax(model.breakdown.by_part) for model in models]))
+    shown = None
+    for panel, model in zip(axes[0], models, strict=True):
+        part = model.breakdown.by_part
+        shown = panel.imshow(part, vmin=0, vmax=limit, cmap="viridis", aspect="auto")
+        for row in range(NUM_ROWS):
+            for column in range(NUM_COLUMNS):
+                if np.isfinite(part[row, column]):
+                    colour = "black" if part[row, column] > 0.6 * limit else "white"
+                    panel.text(column, row, f"{part[row, column]:.2f}", ha="center", va="center", color=colour)
+        panel.set_title(model.name)
+        panel.set_xticks([])
+        panel.set_yticks([])
+    assert shown is not None
+    figure.colorbar(shown, ax=axes.ravel().tolist(), label="AbsRel by part of the image")
+    return _png(figure)
+
+
+def _by_scene(models: Sequence[ModelReport]) -> bytes:
+    scenes = [(error.scene, error.num_images) for error in models[0].breakdown.by_scene][::-1]
+    figure, axes = _figure(6.4, 1.4 + 0.28 * len(scenes) * max(1.0, len(models) / 2))
+    height = 0.8 / len(models)
+    for index, model in enumerate(models):
+        errors = {error.scene: error for error in model.breakdown.by_scene}
+        offset = 0.4 - height * (index + 0.5)
+        axes.barh(
+            np.arange(len(scenes)) + offset,
+            [errors[scene].abs_rel for scene, _ in scenes],
+            height,
+            xerr=[errors[scene].standard_error or 0.0 for scene, _ in scenes],
+            label=model.name,
+        )
+    axes.set_yticks(np.arange(len(scenes)), [f"{scene.replace('_', ' ')} ({count})" for scene, count in scenes])
+    axes.set_ylim(-0.6, len(scenes) - 0.4)
+    axes.set_xlabel("AbsRel, mean over images ± standard error (number of images in brackets)")
+    if len(models) > 1:
+        axes.legend(loc="lower right")
+    return _png(figure)
+
+
+def _extremes(model: ModelReport, data_root: Path) -> bytes:
+    """The images of largest and of smallest AbsRel, their points coloured by predicted over true depth."""
+    predictions = model.detail.predictions
+    errors = [
+        float(np.mean(np.abs(clamp_depth(prediction.predicted_m) - prediction.true_m) / prediction.true_m))
+        for prediction in predictions
+    ]
+    order = np.argsort(errors, kind="stable")
+    count = min(_NUM_EXTREMES, max(1, len(order) // 2))
+    rows = {"worst": order[::-1][:count], "best": order[:count]}
+    figure, axes = _figure(3.4 * count + 1.0, 5.8, rows=2, columns=count, squeeze=False)
+    shown = None
+    for panels, (kind, indices) in zip(axes, rows.items(), strict=True):
+        for panel, index in zip(panels, indices.tolist(), strict=True):
+            shown = _draw_ratios(panel, read_image(data_root / predictions[index].image), predictions[index])
+            panel.set_title(f"{kind}: {predictions[index].image}\nAbsRel {errors[index]:.3f}", fontsize=8)
+    assert shown is not None
+    bar = figure.colorbar(shown, ax=axes.ravel().tolist(), label="predicted / true", shrink=0.8)
+    ticks = (1 / _RATIO_LIMIT, 0.8, 1.0, 1.25, _RATIO_LIMIT)
+    bar.set_ticks(np.log(ticks).tolist(), labels=[f"{tick:.2f}" for tick in ticks])
+    figure.suptitle(f"{model.name}: red is predicted too far, blue too near", fontsize=10)
+    return _png(figure)
+
+
+def _draw_ratios(panel: Any, image: UInt8[np.ndarray, "H W 3"], prediction: ImagePrediction) -> Any:
+    chosen = slice(0, _MOST_POINTS_DRAWN)
+    u, v = prediction.query_points[chosen].T
+    ratio = clamp_depth(prediction.predicted_m[chosen]) / prediction.true_m[chosen]
+    # In grey, so that the only colours are those of the points.
+    panel.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+    panel.set_axis_off()
+    limit = np.log(_RATIO_LIMIT)
+    return panel.scatter(u, v, c=np.log(ratio), s=9, cmap="RdBu_r", vmin=-limit, vmax=limit)
+
+
+def _with_gaps(values: Sequence[float | None]) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in values])
+
+
+def _plain_log_ticks(axes: Any) -> None:
+    from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+    axes.yaxis.set_major_locator(FixedLocator([0.25, 0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+
+
+def _figure(width: float, height: float, *, rows: int = 1, columns: int = 1, **layout: Any) -> tuple[Any, Any]:
+    # Not pyplot: it keeps figures, and looks for a display.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
+    ratios = layout.pop("height_ratios", None)
+    grid = {"height_ratios": ratios} if ratios else None
+    return figure, figure.subplots(rows, columns, gridspec_kw=grid, **layout)
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

@@ -1,0 +1,133 @@
+"""Files of predictions: written before anything is scored, and refused where they answer other questions.
+
+A file holds the answers of one model to one way of asking, with a header that says which model, which data and which
+protocol. Scoring reads nothing else, so that figures can be computed again, or otherwise, without the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from spd.data.rgbd import MANIFEST, RGBDDataset
+from spd.evaluation.protocol import PROTOCOL_VERSION, Asking, Crop, ImagePrediction
+from spd.files import write_files
+
+_FORMAT_VERSION = 1
+_ARRAYS = ("images", "scenes", "sizes", "counts", "query_points", "true_m", "predicted_m", "seconds")
+
+
+class Identity(NamedTuple):
+    """All that determines the answers; a file is used again only if every word of it agrees."""
+
+    model: str
+    """Kind of model, such as ``spd`` or ``median``."""
+    model_checksum: str
+    """Of the weights, or of what a constant was fitted to."""
+    data: str
+    """Name of the data set's folder: for people, the checksum decides."""
+    data_checksum: str
+    split: str
+    crop: str
+    asking: str
+    """K, or ``dense``."""
+    protocol_version: int = PROTOCOL_VERSION
+
+    def differences(self, stored: Identity) -> list[str]:
+        """What differs in words, ``field stored, expected now``; the name of a folder alone is no difference."""
+        return [
+            f"{name} {old}, now {new}"
+            for name, old, new in zip(self._fields, stored, self, strict=True)
+            if old != new and name != "data"
+        ]
+
+
+def data_checksum(dataset: RGBDDataset, root: Path) -> str:
+    """A checksum of the manifest and of the size of each of the frames' files.
+
+    Reading every pixel of a large set would take as long as evaluating it; files that are written anew almost never
+    keep their size.
+    """
+    digest = hashlib.sha256((root / MANIFEST).read_bytes())
+    for frame in dataset.frames:
+        digest.update(f"{frame.image.stat().st_size} {frame.depth.stat().st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def identity(
+    model: str, model_checksum: str, dataset: RGBDDataset, root: Path, *, split: str, crop: Crop, way: Asking
+) -> Identity:
+    """The identity of answers that are about to be asked for."""
+    return Identity(model, model_checksum, root.resolve().name, data_checksum(dataset, root), split, crop, way.name)
+
+
+def write_predictions(path: Path, predictions: Sequence[ImagePrediction], of: Identity) -> None:
+    """Write the file whole or not at all.
+
+    Raises:
+        OSError: the folder is missing, not writable or full.
+    """
+    header = json.dumps({"format_version": _FORMAT_VERSION, **of._asdict()})
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        allow_pickle=False,
+        header=np.frombuffer(header.encode(), np.uint8),
+        images=np.array([prediction.image for prediction in predictions], np.str_),
+        scenes=np.array([prediction.scene for prediction in predictions], np.str_),
+        sizes=np.array([prediction.size for prediction in predictions], np.int64),
+        counts=np.array([len(prediction.true_m) for prediction in predictions], np.int64),
+        query_points=np.concatenate([prediction.query_points for prediction in predictions]),
+        true_m=np.concatenate([prediction.true_m for prediction in predictions]),
+        predicted_m=np.concatenate([prediction.predicted_m for prediction in predictions]),
+        seconds=np.array([prediction.seconds for prediction in predictions]),
+    )
+    write_files({path: buffer.getvalue()})
+
+
+def read_predictions(path: Path, expected: Identity) -> list[ImagePrediction]:
+    """The predictions of a file, one per image.
+
+    Raises:
+        ValueError: the file is damaged, or was written for another model, data set, split, crop, K or version of the
+            protocol; the message says which.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            header = json.loads(archive["header"].tobytes())
+            arrays = {name: archive[name] for name in _ARRAYS}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no file of predictions, or a damaged one: {error}; delete it") from error
+    stored = _stored_identity(path, header)
+    if differences := expected.differences(stored):
+        raise ValueError(f"{path} holds other predictions ({'; '.join(differences)}); pass --overwrite to replace it")
+    return _split(arrays)
+
+
+def _stored_identity(path: Path, header: dict[str, Any]) -> Identity:
+    version = header.pop("format_version", None)
+    if version != _FORMAT_VERSION or set(header) != set(Identity._fields):
+        raise ValueError(
+            f"{path} has format version {version}, expected {_FORMAT_VERSION}; pass --overwrite to replace it"
+        )
+    return Identity(**header)
+
+
+def _split(arrays: dict[str, np.ndarray]) -> list[ImagePrediction]:
+    ends = np.cumsum(arrays["counts"])
+    parts = [np.split(arrays[name], ends[:-1]) for name in ("query_points", "true_m", "predicted_m")]
+    return [
+        ImagePrediction(
+            str(image), points, true_m, predicted_m, float(seconds), (int(size[0]), int(size[1])), str(scene)
+        )
+        for image, scene, size, seconds, points, true_m, predicted_m in zip(
+            arrays["images"], arrays["scenes"], arrays["sizes"], arrays["seconds"], *parts, strict=True
+        )
+    ]

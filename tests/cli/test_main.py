@@ -75,8 +75,8 @@ def test_exit_status_of_a_command_that_exits(install: Install) -> None:
         ("", "a command is missing"),
         ("ech x", "unknown command 'ech'"),
         ("--ech", "unknown command '--ech'"),
-        ("data", "expected rooms"),
-        ("data houses", "unknown command 'houses'; expected rooms (see spd data --help)"),
+        ("data", "expected rooms, nyu"),
+        ("data houses", "unknown command 'houses'; expected rooms, nyu (see spd data --help)"),
         ("echo", "IMAGE"),
         ("echo x y", "unrecognized options: y (see spd echo --help)"),
         ("echo x --sise 3 5", "did you mean --size"),
@@ -196,7 +196,7 @@ def test_only_the_chosen_module_is_imported() -> None:
         "import sys\n"
         "from spd.cli.main import parse\n"
         "parse(['data', 'rooms', 'x', '--num', '1'])\n"
-        "assert 'spd.cli.data' in sys.modules\n"
+        "assert 'spd.cli.data_rooms' in sys.modules\n"
         "assert 'spd.cli.train' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

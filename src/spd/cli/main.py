@@ -40,7 +40,8 @@ COMMANDS: Mapping[str, Command] = {
     "predict": Command("spd.cli.predict", "Depth in metres at pixels of an image."),
     "evaluate": Command("spd.cli.evaluate", "Score a checkpoint on a data set."),
     "info": Command("spd.cli.info", "Parameters and multiply-accumulates of a model, by component."),
-    "data rooms": Command("spd.cli.data", "Write a data set of procedural rooms."),
+    "data rooms": Command("spd.cli.data_rooms", "Write a data set of procedural rooms."),
+    "data nyu": Command("spd.cli.data_nyu", "Make a data set of NYU Depth V2 as downloaded."),
 }
 
 

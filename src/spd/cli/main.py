@@ -38,7 +38,8 @@ class Command(NamedTuple):
 COMMANDS: Mapping[str, Command] = {
     "train": Command("spd.cli.train", "Train a recipe, any field of which is a flag."),
     "predict": Command("spd.cli.predict", "Depth in metres at pixels of an image."),
-    "evaluate": Command("spd.cli.evaluate", "Score a checkpoint on a data set."),
+    "evaluate": Command("spd.cli.evaluate", "Score models side by side on a data set."),
+    "ablate": Command("spd.cli.ablate", "Measure what each part of the model is worth, by paired trainings."),
     "info": Command("spd.cli.info", "Parameters and multiply-accumulates of a model, by component."),
     "data rooms": Command("spd.cli.data_rooms", "Write a data set of procedural rooms."),
     "data nyu": Command("spd.cli.data_nyu", "Make a data set of NYU Depth V2 as downloaded."),

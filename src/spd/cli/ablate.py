@@ -1,0 +1,173 @@
+"""Measure what each part and each choice of the model is worth, by short paired trainings.
+
+Every variant is trained with the same seeds as the baseline and scored on the validation split. Each finished training
+is one JSON file in the folder --output, so a command that was cut off goes on where it stopped, and two commands may
+share the work (--variants). The table is printed and written to table.md; where the 95 % interval of the paired
+differences holds zero, it says so.
+
+Example:
+  spd ablate --data rooms --output ablations --crop none --steps 20 --seeds 0 1 --variants no-canvas
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from spd.cli.errors import CommandFailed
+from spd.cli.output import note, print_json, print_table
+
+if TYPE_CHECKING:
+    from spd.training.ablation import AblationProtocol, Row
+
+_METRICS = ("abs_rel", "silog")
+"""Compared with the baseline: the main figure, and the one that forgives an image's error of scale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of ``spd ablate``."""
+
+    data: Path
+    """Folder of the data set, with manifest.csv."""
+    output: Path = Path("ablations")
+    """Folder of the finished rows and of the table."""
+    variants: tuple[str, ...] = ()
+    """Which to train beside the baseline; none named is all."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds, the same for every variant."""
+    preset: Literal["tiny", "plan_v14", "nano", "atto"] = "atto"
+    """Sizes of the model."""
+    size: tuple[int, int] = (128, 160)
+    """Height and width of the training images."""
+    steps: int = 600
+    """Steps of each training."""
+    batch_size: int = 8
+    """Images of a step."""
+    num_queries: int = 64
+    """Points per image in training."""
+    scored_queries: tuple[int, ...] = (64, 256, 1024)
+    """Numbers of points that are asked at once when scoring; the first is compared with the baseline."""
+    learning_rate: float = 4e-4
+    """Peak rate."""
+    train_split: str = "train"
+    """Split that is trained on."""
+    val_split: str = "val"
+    """Split that is scored; choices are never made on test."""
+    crop: Literal["eigen", "none"] = "eigen"
+    """As for spd evaluate."""
+    table_only: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Train nothing: make the table of the rows that are there."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the table as one JSON document."""
+
+
+def run(options: Options) -> None:
+    """Train what is missing, then make the table."""
+    from spd.training.ablation import (
+        BASELINE,
+        VARIANTS,
+        AblationProtocol,
+        pending,
+        read_rows,
+        require_trainable,
+        run_row,
+    )
+    from spd.training.module import NonFiniteLossError
+
+    if unknown := [name for name in options.variants if name not in VARIANTS]:
+        raise ValueError(f"variants must be of {', '.join(VARIANTS)}, got {unknown[0]!r}")
+    protocol = AblationProtocol(
+        preset=options.preset,
+        size=options.size,
+        steps=options.steps,
+        batch_size=options.batch_size,
+        num_queries=options.num_queries,
+        learning_rate=options.learning_rate,
+        scored_queries=options.scored_queries,
+        train_split=options.train_split,
+        val_split=options.val_split,
+        crop=options.crop,
+    )
+    rows = read_rows(options.output, protocol)
+    names = [BASELINE, *(name for name in options.variants or VARIANTS if name != BASELINE)]
+    missing = [] if options.table_only else list(pending(rows, names, options.seeds))
+    if missing:
+        require_trainable(missing, protocol, options.data)
+        options.output.mkdir(parents=True, exist_ok=True)
+    for number, row in enumerate(missing, start=1):
+        note(f"training {number} of {len(missing)}: {row.variant}, seed {row.seed}")
+        try:
+            run_row(row, protocol, options.data, options.output)
+        except NonFiniteLossError as error:
+            raise CommandFailed(f"{row.variant}, seed {row.seed}: {error}") from error
+    rows = read_rows(options.output, protocol)
+    if not rows:
+        raise ValueError(f"{options.output} has no finished rows to make a table of")
+    _report(rows, protocol, options)
+
+
+def _report(rows: Mapping[Row, Any], protocol: AblationProtocol, options: Options) -> None:
+    from spd.files import write_files
+
+    table = _table(rows, protocol)
+    columns = list(table[0])
+    cells = [[_cell(value) for value in line.values()] for line in table]
+    lines = [columns, ["---"] * len(columns), *cells]
+    markdown = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    write_files({options.output / "table.md": markdown.encode()})
+    if options.json:
+        print_json(table)
+        return
+    height, width = protocol.size
+    print_table(
+        columns,
+        cells,
+        title=f"{protocol.preset}, {protocol.steps} steps of {protocol.batch_size} images {width}x{height}, "
+        f"K = {protocol.num_queries}; scored on {protocol.val_split}",
+        caption="Δ: variant minus baseline over paired seeds, with its 95 % interval; s: training",
+        text_columns=("variant", "instead of the default"),
+    )
+
+
+def _table(rows: Mapping[Row, Any], protocol: AblationProtocol) -> list[dict[str, Any]]:
+    """One line per variant, in the order of the variants."""
+    import statistics
+
+    from spd.training.ablation import VARIANTS, compare
+
+    main = protocol.scored_queries[0]
+    table = []
+    for name in VARIANTS:
+        documents = [document for row, document in rows.items() if row.variant == name]
+        if not documents:
+            continue
+        line: dict[str, Any] = {"variant": name, "instead of the default": VARIANTS[name].question}
+        line["seeds"] = len(documents)
+        for number in protocol.scored_queries:
+            values = [document["scores"][str(number)]["abs_rel"] for document in documents]
+            line[f"abs_rel K={number}"] = statistics.fmean(values)
+        values = [document["scores"][str(main)]["abs_rel"] for document in documents]
+        line["sd"] = statistics.stdev(values) if len(values) > 1 else None
+        for metric in _METRICS:
+            line[f"Δ {metric}"] = _verdict(compare(rows, name, main, metric))
+        line["s"] = round(statistics.fmean(document["training_seconds"] for document in documents))
+        table.append(line)
+    return table
+
+
+def _verdict(comparison: Any) -> str:
+    if comparison is None:
+        return ""
+    interval = f"{comparison.mean:+.4f} ± {comparison.half_width:.4f}"
+    return interval if comparison.separated else f"{interval}, not separated"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -15,7 +15,7 @@ import timm
 import torch
 from torch import Tensor
 
-from spd.checkpoint import load_model, model_card, save
+from spd.checkpoint import load_model, save
 from spd.config import ModelConfig
 from spd.model.spd import SPD
 
@@ -202,6 +202,11 @@ def test_config_that_lacks_a_field(folder: Path) -> None:
         load_model(folder)
 
 
+def test_config_of_the_first_version(folder: Path) -> None:
+    edit_config(folder, lambda config: config["model"].pop("architecture"))
+    assert load_model(folder).config == CONFIG
+
+
 def test_changed_weights(folder: Path) -> None:
     path = folder / "model.safetensors"
     contents = bytearray(path.read_bytes())
@@ -310,13 +315,3 @@ def test_model_card_says_what_it_is(saved: Path, model: SPD) -> None:
         "license: apache-2.0\n",
     ):
         assert fact in card
-
-
-@pytest.mark.parametrize(
-    ("encoder", "licence"),
-    [("convnextv2_atto.fcmae_ft_in1k", "cc-by-nc-4.0"), ("convnext_tiny", "apache-2.0")],
-)
-def test_model_card_names_the_licence_of_the_encoder(encoder: str, licence: str) -> None:
-    card = model_card(ModelConfig.tiny(encoder=encoder, pretrained=True), 1, {})
-    assert f"license: {licence}\n" in card
-    assert f"`{encoder}`, whose licence is {licence}." in card

@@ -76,6 +76,14 @@ def test_json_of_another_version_is_refused() -> None:
         ModelConfig.from_json(values)
 
 
+def test_json_of_the_first_version_is_an_spd() -> None:
+    values = ModelConfig.tiny().to_json()
+    del values["architecture"]
+    assert ModelConfig.from_json(values).architecture == "spd"
+    baseline = ModelConfig.tiny(architecture="bilinear").to_json()
+    assert ModelConfig.from_json(baseline).architecture == "bilinear"
+
+
 def test_encoder_rate_depends_on_its_weights() -> None:
     assert TrainConfig().encoder_learning_rate == pytest.approx(1e-4)
     assert TrainConfig(model=ModelConfig(pretrained=True)).encoder_learning_rate == pytest.approx(1e-5)

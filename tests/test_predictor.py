@@ -69,7 +69,9 @@ class Untouchable:
         raise AssertionError
 
 
-def with_model(model: Any, train_size: tuple[int, int] = (64, 96), focal_length: float = 80.0) -> Predictor:
+def with_model(
+    model: Any, train_size: tuple[int, int] | None = (64, 96), focal_length: float | None = 80.0
+) -> Predictor:
     return Predictor(model=model, train_size=train_size, focal_length=focal_length, device=torch.device("cpu"))
 
 
@@ -168,6 +170,15 @@ class TestWherePointsFall:
         sample = RGBDSample(torch.from_numpy(image).permute(2, 0, 1), torch.ones(48, 80))
         assert torch.equal(reader.encoded[0][0], EvalTransform(model=CONFIG)(sample).image)
 
+    def test_a_model_without_a_size_sees_the_image_itself(self) -> None:
+        image = np.random.default_rng(0).integers(0, 256, (47, 81, 3), np.uint8)
+        reader = ImageReader()
+        points = np.array([(0.0, 0.0), (80.4, 46.4), (33.3, 7.9)])
+        with_model(reader, train_size=None)(image, points)
+        seen = reader.encoded[0][0].permute(1, 2, 0).numpy() * 255
+        np.testing.assert_allclose(seen, image, atol=1e-4)
+        np.testing.assert_allclose(reader.asked[0][0].numpy(), points, atol=1e-4)
+
     def test_resize_is_antialiased(self) -> None:
         """Stripes of one pixel turn grey at a third of the size; PIL's reducing filter is the independent one."""
         image = np.zeros((192, 288, 3), np.uint8)
@@ -194,6 +205,11 @@ class TestCamera:
 
     def test_without_camera_the_canonical_one_is_assumed(self, image: np.ndarray) -> None:
         assert with_model(ImageReader(), focal_length=123.0)(np.zeros_like(image), [(5, 6)]).tolist() == [1.0]
+
+    def test_a_model_without_a_focal_length_answers_metres(self, image: np.ndarray) -> None:
+        scene = with_model(ImageReader(), focal_length=None).encode(np.zeros_like(image), intrinsics=self.CAMERA)
+        assert scene([(5, 6)]).tolist() == [1.0]
+        np.testing.assert_allclose(scene.lift([(9, 5)]), [((9 - 49) / 400, (5 - 20) / 300, 1)], rtol=1e-6)
 
     def test_evaluation_undoes_the_same_factor(self, image: np.ndarray) -> None:
         """Depth that EvalTransform brings to the canonical focal length comes back by the predictor's factor."""

@@ -137,15 +137,10 @@ def test_answers_are_the_same_after_loading(model: BilinearMLP, tmp_path: Path, 
 def test_checkpoint_says_what_it_is(model: BilinearMLP, tmp_path: Path) -> None:
     save(model, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["model"]["architecture"] == "bilinear"
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     card = (tmp_path / "README.md").read_text()
-    for fact in (
-        "| architecture | bilinear |",
-        "bilinear_mlp.load(",
-        f"{sum(p.numel() for p in model.parameters()):,}",
-    ):
-        assert fact in card
-    for wrong in ("spd.load", "see each other", "decoder layers"):
-        assert wrong not in card
+    assert "| architecture | bilinear |" in card
+    assert f"| parameters | {parameters:,} |" in card
 
 
 def test_each_loader_refuses_the_other(model: BilinearMLP, tmp_path: Path) -> None:

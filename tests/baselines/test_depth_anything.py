@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,14 +158,11 @@ class TestPreparation:
 
     @pytest.mark.parametrize("size", [(480, 640), (640, 480), (1080, 1920), (768, 1024), (200, 200), (375, 1242)])
     def test_size_of_the_published_configuration(self, model: DepthAnything, size: tuple[int, int]) -> None:
-        """As transformers' own rule gives them; 640x480 becomes 686x518."""
-        from dataclasses import replace
-
-        from transformers.models.dpt.image_processing_dpt import get_resize_output_image_size as rule
-
-        expected = rule(torch.empty(3, *size), output_size=(518, 518), keep_aspect_ratio=True, multiple=14)
+        """As transformers' own processor gives them; 640x480 becomes 686x518."""
+        images = np.zeros((*size, 3), np.uint8)
+        expected = processor()(images=images, size={"height": 518, "width": 518}, return_tensors="pt")["pixel_values"]
         found = replace(model.config, size=(518, 518)).input_size(size)
-        assert found == (expected.height, expected.width)
+        assert found == tuple(expected.shape[-2:])
         if size == (480, 640):
             assert found == (518, 686)
 

@@ -31,6 +31,17 @@ def test_every_parameter_is_in_one_group(module: SPDModule) -> None:
     assert len(grouped) == len(set(grouped))
 
 
+def test_every_parameter_of_the_baseline_is_in_one_group() -> None:
+    config = TrainConfig(model=replace(SMALL, architecture="bilinear"), data=DataConfig(batch_size=2))
+    module = SPDModule(config)
+    grouped = [id(parameter) for group in parameter_groups(module, config) for parameter in group["params"]]
+    assert sorted(grouped) == sorted(id(parameter) for parameter in module.model.parameters())
+    assert module.auxiliary_heads is None
+    pretrained = replace(config, model=replace(config.model, pretrained=True))
+    slow = [g["params"] for g in parameter_groups(module, pretrained) if g["lr"] == pytest.approx(1e-5)]
+    assert {id(p) for group in slow for p in group} == {id(p) for p in module.model.encoder.backbone.parameters()}
+
+
 def test_low_rate_is_exactly_for_timm(module: SPDModule) -> None:
     config = replace(module.config, model=replace(SMALL, pretrained=True))
     slow = {id(p) for g in parameter_groups(module, config) if g["lr"] == pytest.approx(1e-5) for p in g["params"]}

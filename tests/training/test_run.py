@@ -10,12 +10,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
+from spd.baselines import bilinear_mlp
 from spd.checkpoint import load_model
 from spd.data.rooms import write_rooms
+from spd.training.curves import read_curves
 
 SMALL_RUN = (
     "--model.train-size 64 96 --data.batch-size 2 --data.num-queries 32 --data.num-workers 0 --accelerator cpu "
@@ -66,9 +70,10 @@ def test_resume_after_a_kill_gives_the_same_weights(rooms: Path, tmp_path: Path)
     refused = train(rooms, broken)
     assert refused.returncode == 2
     assert "--resume" in refused.stderr
+    forget_fields_of_later_versions(broken / "train.json")
     changed = train(rooms, broken, "--resume", "--optimizer.learning-rate", "0.1")
     assert changed.returncode == 2
-    assert "optimizer.learning_rate" in changed.stderr
+    assert "these fields differ: optimizer.learning_rate" in changed.stderr
 
     resumed = train(rooms, broken, "--resume")
     assert resumed.returncode == 0, resumed.stderr
@@ -83,6 +88,52 @@ def test_resume_after_a_kill_gives_the_same_weights(rooms: Path, tmp_path: Path)
     assert config["model"]["train_size"] == [64, 96]
     assert config["optimizer"]["learning_rate"] == pytest.approx(4e-4)
     assert (whole / "curves.png").stat().st_size > 10_000
+
+
+def forget_fields_of_later_versions(stored: Path) -> None:
+    """Make the configuration of a run what the first version wrote."""
+    config = json.loads(stored.read_text())
+    del config["model"]["architecture"]
+    stored.write_text(json.dumps(config))
+
+
+@pytest.fixture(scope="module")
+def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images whose depth is told by their colour alone, which is all that the baseline can learn."""
+    root = tmp_path_factory.mktemp("stripes")
+    generator = np.random.default_rng(0)
+    lines = ["image,depth,split"]
+    for number in range(6):
+        grey = np.repeat(generator.integers(0, 256, (4, 6), np.uint8), 16, axis=0).repeat(16, axis=1)
+        Image.fromarray(np.stack((grey, 255 - grey, grey), axis=-1)).save(root / f"{number}.png")
+        np.save(root / f"{number}.npy", (1 + 6 * (grey / np.float32(255))).astype(np.float32))
+        lines.append(f"{number}.png,{number}.npy,{'val' if number == 5 else 'train'}")
+    (root / "manifest.csv").write_text("\n".join(lines))
+    return root
+
+
+def test_the_baseline_trains_and_resumes_as_spd_does(stripes: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = (
+        "--model bilinear --max-steps 60 --optimizer.learning-rate 4e-3 --data.color-jitter 0 0 0 0 --data.zoom 1 1"
+    ).split()
+    killed = train(stripes, run, *options, code=("-c", KILL_AT_STEP_7))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    refused = train(stripes, run, *options[2:], "--resume")
+    assert "these fields differ: model.architecture" in refused.stderr
+    resumed = train(stripes, run, *options, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+
+    curves = read_curves(run / "logs")
+    loss = curves["train/silog"].values
+    assert max(loss[-4:]) < 0.5 * loss[0]
+    assert not [name for name in curves if name.startswith(("train/auxiliary", "canvas", "gate", "offset"))]
+    assert curves["images_per_s"].values[-1] > 0
+    assert (run / "curves.png").stat().st_size > 10_000
+    points = [(u, v) for v in range(8, 64, 16) for u in range(8, 96, 16)]
+    predicted_m = bilinear_mlp.load(run, device="cpu")(stripes / "5.png", points)
+    true_m = np.load(stripes / "5.npy")[8::16, 8::16].ravel()
+    assert np.corrcoef(np.log(predicted_m), np.log(true_m))[0, 1] > 0.9
 
 
 def test_a_folder_with_weights_is_not_trained_over(rooms: Path, tmp_path: Path) -> None:

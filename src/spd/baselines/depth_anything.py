@@ -1,8 +1,8 @@
 """Depth Anything V2 (Yang et al. 2024), metric, through transformers: a dense map that is read at the points.
 
-The weights at :data:`DEFAULT_SOURCE` are the authors', Apache-2.0: ViT-S trained on the synthetic indoor images of
-Hypersim, depth up to 20 m. They are not the model of the paper's NYU Depth V2 table, which was fine-tuned on that data
-set and never published.
+The weights at :data:`DEFAULT_SOURCE` are the authors': ViT-S fine-tuned on the synthetic rooms of Hypersim, depth up to
+20 m; the authors put their Small models under Apache-2.0. They are not the model of the paper's NYU Depth V2 table,
+which was fine-tuned on that data set and never published.
 """
 
 from __future__ import annotations

@@ -147,7 +147,8 @@ def _prepare_folder(config: TrainConfig) -> None:
     if not resume_file.is_file() or not stored.is_file():
         raise ValueError(f"{config.output} has nothing to resume: expected {RESUME_FILE} and {CONFIG_FILE} in it")
     before, now = json.loads(stored.read_text("utf-8")), _as_json(config)
-    before["model"].setdefault("architecture", "spd")  # As in ModelConfig.from_json.
+    # A field that came after the run was begun had what is its default now.
+    before["model"] = {**_as_json(TrainConfig())["model"], **before["model"]}
     if changed := sorted(_fixed_differences(before, now)):
         raise ValueError(
             f"--resume continues a run as it was configured, but these fields differ: {', '.join(changed)}"

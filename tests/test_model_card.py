@@ -1,0 +1,35 @@
+"""What the card of a checkpoint says; that the right one is saved is tested with the checkpoint."""
+
+from __future__ import annotations
+
+import pytest
+
+from spd.config import ModelConfig
+from spd.model_card import model_card
+
+
+@pytest.mark.parametrize(
+    ("encoder", "licence"),
+    [("convnextv2_atto.fcmae_ft_in1k", "cc-by-nc-4.0"), ("convnext_tiny", "apache-2.0")],
+)
+def test_model_card_names_the_licence_of_the_encoder(encoder: str, licence: str) -> None:
+    card = model_card(ModelConfig.tiny(encoder=encoder, pretrained=True), 1, {})
+    assert f"license: {licence}\n" in card
+    assert f"`{encoder}`, whose licence is {licence}." in card
+
+
+def test_says_how_each_architecture_is_used() -> None:
+    spd_card = model_card(ModelConfig.tiny(), 40_183_785, {"steps": 3})
+    for fact in ("| architecture | spd |", "spd.load(", "40,183,785", "192, 7 |", "see each other", "- steps: 3"):
+        assert fact in spd_card
+    bilinear_card = model_card(ModelConfig.tiny(architecture="bilinear"), 1, {})
+    for fact in (
+        "| architecture | bilinear |",
+        "bilinear_mlp.load(",
+        "in22k_in1k, first stage",
+        "| channels of L1 | 64 |",
+    ):
+        assert fact in bilinear_card
+    for wrong in ("spd.load(", "see each other", "decoder layers"):
+        assert wrong not in bilinear_card
+    assert "{" not in spd_card + bilinear_card

@@ -102,3 +102,26 @@ def test_loss_that_is_not_finite_is_one_line_and_status_1(
     monkeypatch.setattr(training_run, "train", train)
     assert main(["train", "rooms-atto"]) == 1
     assert capsys.readouterr().err == "spd: error: loss is nan at step 7\n"
+
+
+def test_a_loading_process_that_ends_is_one_line_and_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train(config: TrainConfig) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(training_run, "train", train)
+    assert main(["train", "rooms-atto"]) == 1
+    output = capsys.readouterr().err
+    assert output.startswith("spd: error: a process that loads data ended (DataLoader worker (pid 7)")
+    assert "--resume" in output
+    assert output.count("\n") == 1
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(config: TrainConfig) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(training_run, "train", train)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["train", "rooms-atto"])

@@ -128,7 +128,8 @@ def test_the_baseline_trains_and_resumes_as_spd_does(stripes: Path, tmp_path: Pa
     loss = curves["train/silog"].values
     assert max(loss[-4:]) < 0.5 * loss[0]
     assert not [name for name in curves if name.startswith(("train/auxiliary", "canvas", "gate", "offset"))]
-    assert curves["images_per_s"].values[-1] > 0
+    # Also of the first steps after the restart, which began in mid-epoch.
+    assert min(curves["images_per_s"].values) > 0.1
     assert (run / "curves.png").stat().st_size > 10_000
     points = [(u, v) for v in range(8, 64, 16) for u in range(8, 96, 16)]
     predicted_m = bilinear_mlp.load(run, device="cpu")(stripes / "5.png", points)

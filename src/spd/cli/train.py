@@ -39,3 +39,11 @@ def run(options: TrainConfig) -> None:
         train(options)
     except NonFiniteLossError as error:
         raise CommandFailed(error) from error
+    except RuntimeError as error:
+        # PyTorch has no class of its own for it.
+        if "DataLoader worker" not in str(error):
+            raise
+        raise CommandFailed(
+            f"a process that loads data ended ({error}); continue with --resume, if memory is short with fewer "
+            "--data.num-workers"
+        ) from error

@@ -73,6 +73,10 @@ class Watch(pl.Callback):
         self._images = 0
         self._since = 0.0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # A run that continues in mid-epoch starts no epoch.
+        self._images, self._since = 0, time.perf_counter()
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Validation lies between epochs: its time is not training's.
         self._images, self._since = 0, time.perf_counter()

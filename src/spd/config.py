@@ -8,10 +8,10 @@ from typing import Any, Literal, get_args
 
 Architecture = Literal["spd", "bilinear"]
 Alignment = Literal["center", "corner"]
-CanvasWrite = Literal["mean", "sum"]
+CanvasWrite = Literal["mean", "sum", "bilinear"]
 CanvasSource = Literal["hidden", "normed"]
 OffsetUnit = Literal["cell", "normalized"]
-Interaction = Literal["joint"]
+Interaction = Literal["joint", "anchored"]
 Part = Literal["learned_offsets", "query_attention", "canvas", "depth_scale"]
 
 # What a config.json may say in words: the command line checks these itself.
@@ -75,15 +75,21 @@ class ModelConfig:
     """Which pixel a cell's index stands for (``spd.coordinates``)."""
     offset_unit: OffsetUnit = "cell"
     """Unit of the sampling offsets: cells of their level, or the whole map as [-1, 1]."""
-    canvas_write: CanvasWrite = "mean"
-    """What a canvas cell adds of the queries that write to it."""
+    canvas_write: CanvasWrite | None = None
+    """What a canvas cell adds: the ``mean`` or the ``sum`` of the queries whose pixels it covers, or, by ``bilinear``,
+    the mean of those around it by the weights with which they read it. None is ``bilinear`` for anchored queries,
+    which lie between cells, and ``mean`` for joint ones."""
     canvas_source: CanvasSource = "hidden"
     """What a query writes: its state h, or LN(h)."""
     without: tuple[Part, ...] = ()
     """Parts that are left out, to measure what each is worth. Without ``learned_offsets`` deformable attention reads
     the fixed points from which Deformable DETR starts; without ``depth_scale`` log depth is what the MLP gives."""
     interaction: Interaction = "joint"
-    """How queries see each other; ``joint`` is the plan's: one canvas and attention between all of them."""
+    """What a query sees of others. ``joint`` is the plan's: all write to one canvas and attend to each other.
+    ``anchored``: only a fixed grid of anchors writes and is attended to, so that an answer depends on the image
+    alone."""
+    anchor_stride: int = 32
+    """Pixels between neighbouring anchors, about: an image has ceil(H / stride) rows of ceil(W / stride)."""
     train_size: tuple[int, int] = (256, 320)
     """(height, width) in pixels at which the model is trained, both multiples of 32."""
     focal_length: float | None = None
@@ -104,11 +110,20 @@ class ModelConfig:
         if self.focal_length is not None and not (self.focal_length > 0 and math.isfinite(self.focal_length)):
             raise ValueError(f"focal_length must be a positive number of pixels, got {self.focal_length}")
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
+            if getattr(self, name) not in choices and not (name == "canvas_write" and self.canvas_write is None):
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if unknown := [part for part in self.without if part not in get_args(Part)]:
             raise ValueError(f"without must name parts of {', '.join(get_args(Part))}, got {unknown[0]!r}")
-        for name in ("num_points", "num_deformable_layers", "ffn_ratio", "head_ratio", "fourier_bands"):
+        if self.interaction == "anchored" and {"canvas", "query_attention"} <= set(self.without):
+            raise ValueError("anchored queries need the canvas or query_attention, got without both")
+        for name in (
+            "anchor_stride",
+            "num_points",
+            "num_deformable_layers",
+            "ffn_ratio",
+            "head_ratio",
+            "fourier_bands",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
@@ -116,6 +131,13 @@ class ModelConfig:
     def num_layers(self) -> int:
         """Decoder layers in all."""
         return self.num_deformable_layers + self.num_l3_layers + self.num_l4_layers
+
+    @property
+    def canvas_reduction(self) -> CanvasWrite:
+        """``canvas_write``, with None resolved by ``interaction``."""
+        if self.canvas_write is not None:
+            return self.canvas_write
+        return "bilinear" if self.interaction == "anchored" else "mean"
 
     @property
     def canonical_focal_length(self) -> float:
@@ -180,8 +202,9 @@ class ModelConfig:
         return getattr(cls, name)(**changes)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for ``config.json``, the focal length resolved to pixels."""
-        return {**asdict(self), "focal_length": self.canonical_focal_length}
+        """Plain values for ``config.json``, with what None stands for in its place."""
+        resolved = {"focal_length": self.canonical_focal_length, "canvas_write": self.canvas_reduction}
+        return {**asdict(self), **resolved}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> ModelConfig:
@@ -190,7 +213,7 @@ class ModelConfig:
         Raises:
             ValueError: a field is missing or unknown, as in a config that another version wrote.
         """
-        values = {"architecture": "spd", "without": (), **values}
+        values = {"architecture": "spd", "without": (), "anchor_stride": 32, **values}
         known = {field.name for field in fields(cls)}
         if unknown := sorted(values.keys() - known):
             raise ValueError(f"model config has unknown fields {', '.join(unknown)}; another version wrote it")

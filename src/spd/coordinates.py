@@ -55,6 +55,47 @@ def nearest_cell(
     return row * width + column
 
 
+def surrounding_cells(
+    cells: Float[Tensor, "*batch 2"], height: int, width: int
+) -> tuple[Int[Tensor, "*batch 4"], Float[Tensor, "*batch 4"]]:
+    """Row-major indices of the four cells that :func:`read_bilinear` reads at xy, and their weights.
+
+    Clamped to the map as there, so that on its border a cell may come twice; the weights of a position add up to 1.
+
+    Example:
+        >>> index, weight = surrounding_cells(torch.tensor([[1.25, 0.5]]), height=2, width=3)
+        >>> index.tolist(), weight.tolist()
+        ([[1, 2, 4, 5]], [[0.375, 0.125, 0.375, 0.125]])
+    """
+    x = cells[..., 0].clamp(0, width - 1)
+    y = cells[..., 1].clamp(0, height - 1)
+    left, top = x.floor(), y.floor()
+    right_share, bottom_share = x - left, y - top
+    columns = torch.stack((left, (left + 1).clamp(max=width - 1)), dim=-1).long()
+    rows = torch.stack((top, (top + 1).clamp(max=height - 1)), dim=-1).long()
+    index = rows[..., :, None] * width + columns[..., None, :]
+    of_columns = torch.stack((1 - right_share, right_share), dim=-1)
+    of_rows = torch.stack((1 - bottom_share, bottom_share), dim=-1)
+    return index.flatten(-2), (of_rows[..., :, None] * of_columns[..., None, :]).flatten(-2)
+
+
+def anchor_points(image_size: tuple[int, int], stride: int) -> Float[Tensor, "A 2"]:
+    """xy pixels of a regular grid of ceil(H / stride) × ceil(W / stride) points, row by row, float32.
+
+    Row i lies at (i + 0.5)·H / rows - 0.5 and columns alike: the grid is the same seen from either end.
+
+    Example:
+        >>> anchor_points((64, 100), stride=32)[[0, 4]].tolist()
+        [[12.0, 15.5], [12.0, 47.5]]
+    """
+    sides = []
+    for side in image_size:
+        count = -(-side // stride)
+        sides.append((torch.arange(count) + 0.5) * (side / count) - 0.5)
+    rows, columns = torch.meshgrid(*sides, indexing="ij")
+    return torch.stack((columns, rows), dim=-1).flatten(0, 1)
+
+
 def cells_to_grid(cells: Float[Tensor, "*batch 2"], height: int, width: int) -> Float[Tensor, "*batch 2"]:
     """xy cells to the [-1, 1] of ``grid_sample`` with ``align_corners=False``: (2x + 1) / W - 1."""
     size = cells.new_tensor((width, height))

@@ -18,7 +18,7 @@ from spd.model.decoder import DecoderLayer
 from spd.model.deformable_attention import DeformableAttention
 from spd.model.global_attention import GlobalAttention
 from spd.model.memory import ImageMemory
-from spd.model.spatial_canvas import SpatialCanvas
+from spd.model.spatial_canvas import CanvasPlaces, SpatialCanvas
 from spd.model.spd import SPD
 
 SIZE = (75, 118)
@@ -87,7 +87,7 @@ def test_a_layer_is_cross_then_canvas_then_queries_then_feed_forward():
     keys, values = torch.randn(2, 2, 3, 7, 4, dtype=torch.float64)
     canvas = torch.randn(2, 12, 3, 4, dtype=torch.float64)
     points = torch.rand(2, 5, 2, dtype=torch.float64) * 3
-    cells = torch.randint(0, 12, (2, 5))
+    cells = CanvasPlaces(torch.randint(0, 12, (2, 5, 1)), torch.ones(2, 5, 1))
     keep = torch.tensor([[True] * 5, [True, True, False, False, True]])
 
     result, after = layer(hidden, (keys, values), canvas, shared, points, cells, position, keep)
@@ -229,4 +229,4 @@ class TestWhereLevelsAreRead:
             for u, v in points[0].tolist()
         ]
         for inputs in seen:
-            assert inputs[5][0].tolist() == expected
+            assert inputs[5].cell_index[0, :, 0].tolist() == expected

@@ -9,8 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spd.config import Alignment, CanvasSource, CanvasWrite
-from spd.coordinates import nearest_cell, pixels_to_cells
-from spd.model.spatial_canvas import CanvasAccess, CanvasSmoother, SpatialCanvas, write_to_cells
+from spd.coordinates import nearest_cell, pixels_to_cells, read_bilinear
+from spd.model.spatial_canvas import (
+    CanvasAccess,
+    CanvasPlaces,
+    CanvasSmoother,
+    SpatialCanvas,
+    canvas_places,
+    write_to_cells,
+)
+
+
+def _one_cell(index: torch.Tensor) -> CanvasPlaces:
+    """Each query writes all to one cell."""
+    return CanvasPlaces(index.unsqueeze(-1), torch.ones(*index.shape, 1))
 
 
 def _written_by_loops(canvas, points, written, keep, reduction, stride):
@@ -49,7 +61,7 @@ def test_write_equals_a_loop_over_cells(height, width, queries, reduction: Canva
 
     cells = nearest_cell(pixels_to_cells(torch.from_numpy(points), 16, "corner"), height, width, "corner")
     mask = torch.from_numpy(keep) if masked else None
-    result = write_to_cells(torch.from_numpy(canvas), cells, torch.from_numpy(written), mask, reduction)
+    result = write_to_cells(torch.from_numpy(canvas), _one_cell(cells), torch.from_numpy(written), mask, reduction)
 
     for image in range(2):
         expected = _written_by_loops(canvas[image], points[image], written[image], keep[image], reduction, 16)
@@ -60,19 +72,20 @@ def test_masked_queries_write_nothing_whatever_they_hold():
     canvas = torch.zeros(1, 2, 3, 4)
     written = torch.tensor([[[1.0, 2.0], [float("nan"), float("inf")]]])
     cell = torch.tensor([[5, 5]])
-    result = write_to_cells(canvas, cell, written, torch.tensor([[True, False]]), "mean")
+    result = write_to_cells(canvas, _one_cell(cell), written, torch.tensor([[True, False]]), "mean")
     assert result[0, :, 1, 1].tolist() == [1.0, 2.0]
     assert result.sum() == 3.0
 
 
 def test_the_given_canvas_is_left_as_it_was():
     canvas = torch.zeros(1, 2, 3, 4)
-    write_to_cells(canvas, torch.tensor([[5]]), torch.ones(1, 1, 2), None, "mean")
+    write_to_cells(canvas, _one_cell(torch.tensor([[5]])), torch.ones(1, 1, 2), None, "mean")
     assert canvas.sum() == 0
 
 
 def test_a_mean_does_not_grow_with_the_queries_and_a_sum_does():
-    canvas, cells, written = torch.zeros(1, 1, 2, 3), torch.zeros(1, 1000, dtype=torch.long), torch.ones(1, 1000, 1)
+    canvas, written = torch.zeros(1, 1, 2, 3), torch.ones(1, 1000, 1)
+    cells = _one_cell(torch.zeros(1, 1000, dtype=torch.long))
     assert write_to_cells(canvas, cells, written, None, "mean").max() == 1
     assert write_to_cells(canvas, cells, written, None, "sum").max() == 1000
 
@@ -80,10 +93,40 @@ def test_a_mean_does_not_grow_with_the_queries_and_a_sum_does():
 def test_many_bfloat16_writes_are_summed_in_float32():
     """A bfloat16 sum of ones stops at 256."""
     written = torch.ones(1, 4096, 1, dtype=torch.bfloat16)
-    cells = torch.zeros(1, 4096, dtype=torch.long)
+    cells = _one_cell(torch.zeros(1, 4096, dtype=torch.long))
     result = write_to_cells(torch.zeros(1, 1, 2, 3), cells, written, None, "sum")
     assert result.dtype == torch.float32
     assert result.max() == 4096
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(1, 4),
+    width=st.integers(1, 5),
+    queries=st.integers(1, 12),
+    masked=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_a_bilinear_write_is_the_transpose_of_the_read_per_cell(
+    height: int, width: int, queries: int, masked: bool, seed: int
+):
+    """Each cell adds Σ w·v / Σ w with w the weight that a query's read gives to the cell, read off unit maps."""
+    generator = torch.Generator().manual_seed(seed)
+    canvas = torch.randn(1, 3, height, width, generator=generator, dtype=torch.float64)
+    written = torch.randn(1, queries, 3, generator=generator, dtype=torch.float64)
+    sides = torch.tensor([width, height], dtype=torch.float64)
+    points = torch.rand(1, queries, 2, generator=generator, dtype=torch.float64) * (sides + 1) - 1
+    keep = torch.rand(1, queries, generator=generator) < 0.6 if masked else torch.ones(1, queries, dtype=torch.bool)
+    places = canvas_places(points, height, width, "bilinear", "center")
+    result = write_to_cells(canvas, places, written, keep if masked else None, "bilinear")
+    for row, column in np.ndindex(height, width):
+        unit = torch.zeros(1, 1, height, width, dtype=torch.float64)
+        unit[0, 0, row, column] = 1
+        weight = read_bilinear(unit, points)[0, :, 0] * keep[0]
+        expected = canvas[0, :, row, column].clone()
+        if weight.sum() > 0:
+            expected += (weight[:, None] * written[0]).sum(0) / weight.sum()
+        torch.testing.assert_close(result[0, :, row, column], expected)
 
 
 @pytest.mark.parametrize("alignment", ["center", "corner"])
@@ -153,7 +196,7 @@ def test_write_projects_then_smooths():
     with torch.no_grad():
         shared.smooth.second.weight.normal_()
     canvas, hidden = torch.randn(1, 6, 3, 5).double(), torch.randn(1, 4, 6).double()
-    cells = torch.tensor([[0, 14, 7, 7]])
+    cells = _one_cell(torch.tensor([[0, 14, 7, 7]]))
     projected = hidden @ shared.write_projection.weight.T
     expected = shared.smooth(write_to_cells(canvas, cells, projected, None, "mean"))
     torch.testing.assert_close(shared.write(canvas, cells, hidden, None), expected)

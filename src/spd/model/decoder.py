@@ -1,19 +1,27 @@
-"""The decoder: seven layers of one kind, cross → canvas → queries → feed-forward (plan 6.2.2, 6.3, 6.4)."""
+"""The decoder: seven layers of one kind, cross → canvas → queries → feed-forward (plan 6.2.2, 6.3, 6.4).
+
+Joint queries are the plan's: all write to one canvas and attend to each other. Anchored queries read a canvas that
+only a fixed grid of anchors has written to, and attend to the anchors alone; the anchors' rows depend on the image
+alone and are part of its memory.
+"""
 
 from __future__ import annotations
 
-from jaxtyping import Bool, Float, Int
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from spd.config import ModelConfig
-from spd.coordinates import CANVAS_LEVEL, STRIDES, location_dtype, nearest_cell, pixels_to_cells
+from spd.coordinates import CANVAS_LEVEL, STRIDES, anchor_points, location_dtype, pixels_to_cells
 from spd.model.attention import FeedForward
 from spd.model.deformable_attention import DeformableAttention
 from spd.model.global_attention import GlobalAttention
 from spd.model.memory import ImageMemory
 from spd.model.query_attention import QueryAttention
 from spd.model.query_seed import QuerySeed
-from spd.model.spatial_canvas import CanvasAccess, SpatialCanvas
+from spd.model.spatial_canvas import CanvasAccess, CanvasPlaces, SpatialCanvas, canvas_places
 
 
 class DecoderLayer(nn.Module):
@@ -44,11 +52,11 @@ class DecoderLayer(nn.Module):
         canvas: Float[Tensor, "B D H W"],
         shared_canvas: SpatialCanvas | None,
         canvas_points: Float[Tensor, "B K 2"],
-        canvas_cells: Int[Tensor, "B K"],
+        places: CanvasPlaces,
         position: Float[Tensor, "B K D"],
         query_mask: Bool[Tensor, "B K"] | None,
     ) -> tuple[Float[Tensor, "B K D"], Float[Tensor, "B D H W"]]:
-        """The queries and the canvas after this layer.
+        """Joint queries and their canvas after this layer.
 
         Args:
             hidden: queries.
@@ -56,17 +64,71 @@ class DecoderLayer(nn.Module):
             canvas: F⁽ⁿ⁻¹⁾.
             shared_canvas: the modules that all layers share; None where there is no canvas.
             canvas_points: the queries in the canvas' cells, where they read.
-            canvas_cells: the cell that each query writes to.
+            places: the cells that each query writes to.
             position: added to queries and keys of the attention between queries.
             query_mask: False for padding.
         """
-        hidden = hidden + self.cross_attention(self.cross_norm(hidden), *source)
-        if self.canvas_access is not None and shared_canvas is not None:
-            hidden = self.canvas_access.read(hidden, canvas, canvas_points)
-            canvas = shared_canvas.write(canvas, canvas_cells, self.canvas_access.to_write(hidden), query_mask)
+        hidden = self.look(hidden, source, canvas, canvas_points)
+        canvas = self.write(hidden, canvas, shared_canvas, places, query_mask)
         if self.query_attention is not None:
             hidden = hidden + self.query_attention(self.query_norm(hidden), position, query_mask)
-        return hidden + self.ffn(self.ffn_norm(hidden)), canvas
+        return self.think(hidden), canvas
+
+    def look(
+        self,
+        hidden: Float[Tensor, "B K D"],
+        source: tuple,
+        canvas: Float[Tensor, "B D H W"],
+        canvas_points: Float[Tensor, "B K 2"],
+    ) -> Float[Tensor, "B K D"]:
+        """Cross-attention, then the gated read of the canvas."""
+        hidden = hidden + self.cross_attention(self.cross_norm(hidden), *source)
+        return hidden if self.canvas_access is None else self.canvas_access.read(hidden, canvas, canvas_points)
+
+    def write(
+        self,
+        hidden: Float[Tensor, "B K D"],
+        canvas: Float[Tensor, "B D H W"],
+        shared_canvas: SpatialCanvas | None,
+        places: CanvasPlaces,
+        query_mask: Bool[Tensor, "B K"] | None = None,
+    ) -> Float[Tensor, "B D H W"]:
+        """F⁽ⁿ⁻¹⁾ to F⁽ⁿ⁾."""
+        if self.canvas_access is None or shared_canvas is None:
+            return canvas
+        return shared_canvas.write(canvas, places, self.canvas_access.to_write(hidden), query_mask)
+
+    def keys_and_values(self, hidden: Float[Tensor, "B A D"], position: Float[Tensor, "B A D"]) -> tuple[Tensor, ...]:
+        """What anchors offer to the attention of this layer, (B, M, A, d) twice; nothing without attention."""
+        if self.query_attention is None:
+            return ()
+        return self.query_attention.keys_and_values(self.query_norm(hidden), position)
+
+    def attend_to(
+        self, hidden: Float[Tensor, "B K D"], position: Float[Tensor, "B K D"], keys_and_values: tuple[Tensor, ...]
+    ) -> Float[Tensor, "B K D"]:
+        """Attention to other rows, then the feed-forward."""
+        if self.query_attention is not None:
+            hidden = hidden + self.query_attention.read(self.query_norm(hidden), position, *keys_and_values)
+        return self.think(hidden)
+
+    def think(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
+        """The feed-forward."""
+        return hidden + self.ffn(self.ffn_norm(hidden))
+
+
+class Start(NamedTuple):
+    """Queries before the first layer, and where they are."""
+
+    hidden: Float[Tensor, "B K D"]
+    position: Float[Tensor, "B K D"]
+    reference_points: tuple[Tensor, ...]
+    """xy in the cells of each level."""
+
+    @property
+    def canvas_points(self) -> Float[Tensor, "B K 2"]:
+        """xy in the canvas' cells."""
+        return self.reference_points[CANVAS_LEVEL]
 
 
 class Decoder(nn.Module):
@@ -94,7 +156,7 @@ class Decoder(nn.Module):
         )
         self.l3_layers = self._global_layers(config.num_l3_layers)
         self.l4_layers = self._global_layers(config.num_l4_layers)
-        self.canvas = None if "canvas" in config.without else SpatialCanvas(config.embed_dim, config.canvas_write)
+        self.canvas = None if "canvas" in config.without else SpatialCanvas(config.embed_dim, config.canvas_reduction)
 
     def layers(self) -> list[DecoderLayer]:
         """All layers in the order in which a query passes them."""
@@ -115,22 +177,82 @@ class Decoder(nn.Module):
         query_mask: Bool[Tensor, "B K"] | None = None,
     ) -> Float[Tensor, "B K D"]:
         """The queries' last states, with the evolved canvas read into them."""
-        alignment = self.config.alignment
-        query_points = query_points.to(location_dtype(memory.levels[0]))
-        reference_points = tuple(pixels_to_cells(query_points, stride, alignment) for stride in STRIDES)
-        canvas = memory.levels[CANVAS_LEVEL]
-        canvas = canvas.to(location_dtype(canvas))
-        canvas_points = reference_points[CANVAS_LEVEL]
-        canvas_cells = nearest_cell(canvas_points, canvas.shape[-2], canvas.shape[-1], alignment)
-        hidden, position = self.seed(memory.levels, reference_points, query_points, memory.image_size)
-        for layer, source in self._layers_with_sources(memory, reference_points):
+        if self.config.interaction == "anchored":
+            return self._anchored(memory, query_points)
+        start = self._start(memory, query_points)
+        canvas = _first_canvas(memory)
+        places = self._places(start, canvas)
+        hidden = start.hidden
+        for layer, source in self._layers_with_sources(memory, start.reference_points):
             hidden, canvas = layer(
-                hidden, source, canvas, self.canvas, canvas_points, canvas_cells, position, query_mask
+                hidden, source, canvas, self.canvas, start.canvas_points, places, start.position, query_mask
             )
-        return hidden if self.canvas is None else self.canvas.read_final(canvas, canvas_points, hidden)
+        return self._read_final(canvas, start, hidden)
 
-    def _layers_with_sources(self, memory: ImageMemory, reference_points: tuple[Tensor, ...]):
-        for layer in self.deformable_layers:
-            yield layer, (reference_points, memory.value_maps)
-        yield from zip(self.l3_layers, zip(memory.l3_keys, memory.l3_values, strict=True), strict=True)
-        yield from zip(self.l4_layers, zip(memory.l4_keys, memory.l4_values, strict=True), strict=True)
+    def place_anchors(self, memory: ImageMemory, *, finish: bool) -> tuple[ImageMemory, Float[Tensor, "B A D"] | None]:
+        """The memory with the anchors' canvases, keys and values; and, to train them, the anchors' last states.
+
+        Queries see of an anchor what it writes and offers in each layer. The last layer's attention and feed-forward
+        and the last read of the canvas are for the anchor's own depth, so they run only to ``finish``.
+
+        Args:
+            memory: of images, without anchors.
+            finish: whether the anchors' last states are wanted.
+        """
+        grid = anchor_points(memory.image_size, self.config.anchor_stride).to(memory.levels[0].device)
+        start = self._start(memory, grid.expand(memory.levels[0].shape[0], -1, -1))
+        hidden, canvases = start.hidden, [_first_canvas(memory)]
+        places = self._places(start, canvases[0])
+        offered: list[tuple[Tensor, ...]] = []
+        num_layers = len(self.layers())
+        for number, (layer, source) in enumerate(self._layers_with_sources(memory, start.reference_points), start=1):
+            hidden = layer.look(hidden, source, canvases[-1], start.canvas_points)
+            canvases.append(layer.write(hidden, canvases[-1], self.canvas, places))
+            offered.append(layer.keys_and_values(hidden, start.position))
+            if number < num_layers or finish:
+                hidden = layer.attend_to(hidden, start.position, offered[-1])
+        keys, values = zip(*offered, strict=True) if offered[0] else ((), ())
+        anchored = memory._replace(canvases=tuple(canvases), anchor_keys=keys, anchor_values=values)
+        return anchored, self._read_final(canvases[-1], start, hidden) if finish else None
+
+    def _anchored(self, memory: ImageMemory, query_points: Float[Tensor, "B K 2"]) -> Float[Tensor, "B K D"]:
+        """Queries among the anchors: none sees another, so masks mean nothing and any part may be asked alone."""
+        start = self._start(memory, query_points)
+        hidden = start.hidden
+        offered = zip(memory.anchor_keys, memory.anchor_values, strict=True) if memory.anchor_keys else None
+        for (layer, source), canvas in zip(
+            self._layers_with_sources(memory, start.reference_points), memory.canvases[:-1], strict=True
+        ):
+            hidden = layer.look(hidden, source, canvas, start.canvas_points)
+            hidden = layer.attend_to(hidden, start.position, () if offered is None else next(offered))
+        return self._read_final(memory.canvases[-1], start, hidden)
+
+    def _start(self, memory: ImageMemory, query_points: Float[Tensor, "B K 2"]) -> Start:
+        query_points = query_points.to(location_dtype(memory.levels[0]))
+        alignment = self.config.alignment
+        reference_points = tuple(pixels_to_cells(query_points, stride, alignment) for stride in STRIDES)
+        return Start(*self.seed(memory.levels, reference_points, query_points, memory.image_size), reference_points)
+
+    def _places(self, start: Start, canvas: Float[Tensor, "B D H W"]) -> CanvasPlaces:
+        height, width = canvas.shape[-2:]
+        config = self.config
+        return canvas_places(start.canvas_points, height, width, config.canvas_reduction, config.alignment)
+
+    def _read_final(
+        self, canvas: Float[Tensor, "B D H W"], start: Start, hidden: Float[Tensor, "B K D"]
+    ) -> Float[Tensor, "B K D"]:
+        return hidden if self.canvas is None else self.canvas.read_final(canvas, start.canvas_points, hidden)
+
+    def _layers_with_sources(
+        self, memory: ImageMemory, reference_points: tuple[Tensor, ...]
+    ) -> Iterator[tuple[DecoderLayer, tuple]]:
+        sources = [(reference_points, memory.value_maps)] * len(self.deformable_layers)
+        sources += zip(memory.l3_keys, memory.l3_values, strict=True)
+        sources += zip(memory.l4_keys, memory.l4_values, strict=True)
+        return zip(self.layers(), sources, strict=True)
+
+
+def _first_canvas(memory: ImageMemory) -> Float[Tensor, "B D H W"]:
+    """F⁽⁰⁾ = L3, in the precision in which sums are kept."""
+    level = memory.levels[CANVAS_LEVEL]
+    return level.to(location_dtype(level))

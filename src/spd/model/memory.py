@@ -28,6 +28,11 @@ class ImageMemory(NamedTuple):
     l4_values: tuple[Tensor, ...]
     image_size: tuple[int, int]
     """(height, width) of the images before padding."""
+    canvases: tuple[Tensor, ...] = ()
+    """Anchored only: F⁽⁰⁾...F⁽⁷⁾ as the anchors left them, (B, D, H/16, W/16) each; the first is L3."""
+    anchor_keys: tuple[Tensor, ...] = ()
+    """Anchored only: one per decoder layer, (B, M, A, d) for A anchors in row-major order."""
+    anchor_values: tuple[Tensor, ...] = ()
 
 
 class KeyValueProjections(nn.Module):

@@ -22,15 +22,30 @@ class QueryAttention(nn.Module):
         initialise_linear(self.query, self.key, self.value)
         initialise_linear(self.output, gain=RESIDUAL_GAIN)
 
+    def keys_and_values(
+        self, hidden: Float[Tensor, "B N D"], position: Float[Tensor, "B N D"]
+    ) -> tuple[Float[Tensor, "B M N d"], Float[Tensor, "B M N d"]]:
+        """What normalised rows offer to those that read them."""
+        keys = split_heads(self.key(hidden + position), self.num_heads)
+        return keys, split_heads(self.value(hidden), self.num_heads)
+
+    def read(
+        self,
+        hidden: Float[Tensor, "B K D"],
+        position: Float[Tensor, "B K D"],
+        keys: Float[Tensor, "B M N d"],
+        values: Float[Tensor, "B M N d"],
+        key_mask: Bool[Tensor, "B N"] | None = None,
+    ) -> Float[Tensor, "B K D"]:
+        """What each normalised query reads of other rows, projected."""
+        query = split_heads(self.query(hidden + position), self.num_heads)
+        return self.output(attend(query, keys, values, key_mask, self.dropout if self.training else 0.0))
+
     def forward(
         self,
         hidden: Float[Tensor, "B K D"],
         position: Float[Tensor, "B K D"],
         query_mask: Bool[Tensor, "B K"] | None = None,
     ) -> Float[Tensor, "B K D"]:
-        """What each normalised query reads of the others, projected; masked queries are read by none."""
-        placed = hidden + position
-        query = split_heads(self.query(placed), self.num_heads)
-        key = split_heads(self.key(placed), self.num_heads)
-        value = split_heads(self.value(hidden), self.num_heads)
-        return self.output(attend(query, key, value, query_mask, self.dropout if self.training else 0.0))
+        """What each normalised query reads of the others and itself; masked queries are read by none."""
+        return self.read(hidden, position, *self.keys_and_values(hidden, position), query_mask)

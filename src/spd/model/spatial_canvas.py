@@ -2,45 +2,80 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from spd.config import CanvasSource, CanvasWrite
-from spd.coordinates import read_bilinear
+from spd.config import Alignment, CanvasSource, CanvasWrite
+from spd.coordinates import nearest_cell, read_bilinear, surrounding_cells
 from spd.model.attention import RESIDUAL_GAIN, initialise_linear
+
+
+class CanvasPlaces(NamedTuple):
+    """Where queries write: computed once per question, the same in every layer."""
+
+    cell_index: Int[Tensor, "B K C"]
+    """Row-major index of the C cells that each query writes to."""
+    weight: Float[Tensor, "B K C"]
+    """How much of what it writes goes to each."""
+
+
+def canvas_places(
+    canvas_points: Float[Tensor, "B K 2"], height: int, width: int, reduction: CanvasWrite, alignment: Alignment
+) -> CanvasPlaces:
+    """The cell that covers each query's pixel; for ``bilinear`` the four around it, by the weights of a bilinear read.
+
+    Args:
+        canvas_points: the queries in the canvas' cells.
+        height: rows of the canvas.
+        width: columns of the canvas.
+        reduction: as of :func:`write_to_cells`.
+        alignment: which pixel a cell's index stands for.
+    """
+    if reduction == "bilinear":
+        return CanvasPlaces(*surrounding_cells(canvas_points, height, width))
+    index = nearest_cell(canvas_points, height, width, alignment).unsqueeze(-1)
+    return CanvasPlaces(index, canvas_points.new_ones(index.shape))
 
 
 def write_to_cells(
     canvas: Float[Tensor, "B D H W"],
-    cell_index: Int[Tensor, "B K"],
+    places: CanvasPlaces,
     written: Float[Tensor, "B K D"],
     query_mask: Bool[Tensor, "B K"] | None,
     reduction: CanvasWrite,
 ) -> Float[Tensor, "B D H W"]:
     """The canvas plus, in each cell, the mean or the sum of what was written to it.
 
-    The mean is sum / max(count, 1): a cell that nobody writes to keeps its value, and what a cell receives does not
-    grow with the number of queries. Sums and counts are in the canvas' precision, float32 at least.
+    The mean is by weight: a cell that nobody writes to keeps its value, what a cell receives does not grow with the
+    number of queries, and no cell is favoured for where it lies among them. Sums and weights are in the canvas'
+    precision, float32 at least.
 
     Args:
         canvas: the map.
-        cell_index: row-major index of the cell that each query writes to.
+        places: the cells that each query writes to.
         written: what it writes.
         query_mask: False for queries that do not write; None means all do.
-        reduction: ``mean`` or ``sum``.
+        reduction: ``sum``, or ``mean`` and ``bilinear``, which differ in their places only.
     """
     batch, width = canvas.shape[:2]
     num_cells = canvas.shape[2] * canvas.shape[3]
     written = written.to(canvas.dtype)
     if query_mask is not None:
         written = written.masked_fill(~query_mask.unsqueeze(-1), 0.0)
+    weight = places.weight.to(canvas.dtype)
+    if query_mask is not None:
+        weight = weight * query_mask.unsqueeze(-1)
+    cell_index = places.cell_index.flatten(1)
+    # One cell of weight 1 per query needs no product.
+    shares = written if weight.shape[-1] == 1 else (written.unsqueeze(2) * weight.unsqueeze(-1)).flatten(1, 2)
     index = cell_index.unsqueeze(-1).expand(-1, -1, width)
-    total = canvas.new_zeros(batch, num_cells, width).scatter_add(1, index, written)
-    if reduction == "mean":
-        ones = torch.ones_like(written[..., 0]) if query_mask is None else query_mask.to(canvas.dtype)
-        count = canvas.new_zeros(batch, num_cells).scatter_add(1, cell_index, ones)
-        total = total / count.clamp(min=1).unsqueeze(-1)
+    total = canvas.new_zeros(batch, num_cells, width).scatter_add(1, index, shares)
+    if reduction != "sum":
+        received = canvas.new_zeros(batch, num_cells).scatter_add(1, cell_index, weight.flatten(1))
+        total = total / torch.where(received > 0, received, 1.0).unsqueeze(-1)
     return canvas + total.transpose(1, 2).unflatten(2, canvas.shape[2:])
 
 
@@ -81,13 +116,13 @@ class SpatialCanvas(nn.Module):
     def write(
         self,
         canvas: Float[Tensor, "B D H W"],
-        cell_index: Int[Tensor, "B K"],
+        places: CanvasPlaces,
         hidden: Float[Tensor, "B K D"],
-        query_mask: Bool[Tensor, "B K"] | None,
+        query_mask: Bool[Tensor, "B K"] | None = None,
     ) -> Float[Tensor, "B D H W"]:
         """F⁽ⁿ⁻¹⁾ to F⁽ⁿ⁾: write the queries' states, then smooth."""
         written = self.write_projection(hidden)
-        return self.smooth(write_to_cells(canvas, cell_index, written, query_mask, self.reduction))
+        return self.smooth(write_to_cells(canvas, places, written, query_mask, self.reduction))
 
     def read_final(
         self,

@@ -51,11 +51,28 @@ class SPD(DepthNetwork):
         )
 
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> ImageMemory:
-        """Everything that depends on the images alone.
+        """Everything that depends on the images alone; of an anchored model, its anchors too.
 
         Args:
             images: RGB in [0, 1] of any size; padded right and bottom by replication to multiples of 32.
         """
+        memory = self._remember(images)
+        if self.config.interaction == "joint":
+            return memory
+        return self.decoder.place_anchors(memory, finish=False)[0]
+
+    def encode_with_anchors(self, images: Float[Tensor, "B 3 H W"]) -> tuple[ImageMemory, Float[Tensor, "B A"] | None]:
+        """:meth:`encode`, and what training compares at the anchors: their log depth, None of a joint model.
+
+        ``spd.coordinates.anchor_points`` says where the anchors are.
+        """
+        memory = self._remember(images)
+        if self.config.interaction == "joint":
+            return memory, None
+        memory, anchors = self.decoder.place_anchors(memory, finish=True)
+        return memory, self.depth_head(anchors)
+
+    def _remember(self, images: Float[Tensor, "B 3 H W"]) -> ImageMemory:
         levels = self.neck(self.encoder(self.normalise(images, STRIDES[-1])))
         return self.memory_projections(levels, (images.shape[-2], images.shape[-1]))
 

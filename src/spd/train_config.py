@@ -79,16 +79,19 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """SILog on the query points, and on L2 and L3 densely (plan 7.2)."""
+    """SILog on the query points, on L2 and L3 densely (plan 7.2), and on the anchors."""
 
     silog_lambda: float = 0.15
     auxiliary_weight: float = 0.5
+    anchor_weight: float = 0.5
+    """Of the same loss at the anchors, where queries are anchored; an image's anchors are a set of their own."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.silog_lambda <= 1.0:
             raise ValueError(f"silog_lambda must be in [0, 1], got {self.silog_lambda}")
-        if self.auxiliary_weight < 0:
-            raise ValueError(f"auxiliary_weight must be at least 0, got {self.auxiliary_weight}")
+        for name in ("auxiliary_weight", "anchor_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)

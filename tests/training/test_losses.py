@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spd.training.losses import dense_silog_loss, pool_valid_depth, silog_loss
+from spd.training.losses import dense_silog_loss, depth_between_pixels, pool_valid_depth, silog_loss
 
 
 def slow_silog(predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray, lam: float) -> tuple[float, int]:
@@ -86,3 +87,28 @@ def test_dense_loss_finds_its_stride() -> None:
     pooled = depth.unfold(1, 8, 8).unfold(2, 8, 8).mean((-1, -2))
     assert dense_silog_loss(pooled.log(), depth, 0.15).mean.item() == pytest.approx(1e-3, rel=1e-3)
     assert dense_silog_loss(pooled.log() + 1, depth, 0.15).mean.item() == pytest.approx(math.sqrt(0.85), rel=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31), share=st.floats(0, 1), spread=st.sampled_from([0.01, 0.05, 0.5]))
+def test_depth_between_pixels_equals_a_slow_loop(seed: int, share: float, spread: float) -> None:
+    rng = np.random.default_rng(seed)
+    depth = (3 * np.exp(rng.normal(0, spread, (2, 6, 9)))) * (rng.random((2, 6, 9)) < share)
+    points = rng.uniform((-0.5, -0.5), (8.49, 5.49), (12, 2))
+    result, valid = depth_between_pixels(torch.tensor(depth), torch.tensor(points))
+    for image, (k, (u, v)) in itertools.product(range(2), enumerate(points)):
+        # A point beyond the outermost pixels is taken to them; there a pixel is its own neighbour and counts twice.
+        first_row, first_column = math.floor(min(max(v, 0), 5)), math.floor(min(max(u, 0), 8))
+        sides = itertools.product((first_row, min(first_row + 1, 5)), (first_column, min(first_column + 1, 8)))
+        known = [depth[image, row, column] for row, column in sides if depth[image, row, column] > 0]
+        expected = bool(known) and max(known) <= 1.1 * min(known)
+        assert valid[image, k] == expected
+        assert result[image, k].item() == pytest.approx(np.median(known) if expected else 1.0)
+
+
+def test_depth_between_four_pixels_by_hand() -> None:
+    depth = torch.tensor([[[2.0, 2.1, 9.0], [0.0, 2.04, 9.0]]])
+    # Between the first four: three are known. On the right there is an edge.
+    result, valid = depth_between_pixels(depth, torch.tensor([[0.5, 0.5], [1.5, 0.5]]))
+    assert valid.tolist() == [[True, False]]
+    assert result[0].tolist() == pytest.approx([2.04, 1.0])

@@ -58,6 +58,10 @@ class DepthNetwork(nn.Module, ABC):
     ) -> Float[Tensor, "B K"]:
         """:meth:`decode` without the last ``exp``: what the losses compare."""
 
+    def encode_with_anchors(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Any, Float[Tensor, "B A"] | None]:
+        """:meth:`encode`, and the log depth at the anchors of a network that has any."""
+        return self.encode(images), None
+
     def decode(
         self,
         memory: Any,

@@ -9,6 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from spd.coordinates import surrounding_cells
+
+EDGE_RATIO = 1.1
+"""Depths around a point that differ by more than this factor belong to two surfaces."""
 # Below this the square root's slope grows without bound (design decision on SILog).
 _SMALLEST_RADICAND = 1e-6
 
@@ -65,6 +69,35 @@ def pool_valid_depth(
     share = F.avg_pool2d(valid.unsqueeze(1), stride).squeeze(1)
     has_any = share > 0
     return torch.where(has_any, total / share.clamp(min=torch.finfo(share.dtype).tiny), 0.0), has_any
+
+
+def depth_between_pixels(
+    depth_m: Float[Tensor, "B H W"], points: Float[Tensor, "N 2"]
+) -> tuple[Float[Tensor, "B N"], Bool[Tensor, "B N"]]:
+    """The true depth at points that lie between pixels: the median of the valid ones of the four pixels around.
+
+    Invalid where none is, or where the farthest is more than a tenth beyond the nearest: a point on a depth edge has
+    no one depth. A point on a pixel's centre has that pixel among its four.
+
+    Args:
+        depth_m: metres, 0 where there is no measurement.
+        points: xy pixel indices, the same for every image.
+
+    Returns:
+        Metres, 1 where invalid; and which are valid. Points beyond the outermost pixels are taken to them.
+    """
+    height, width = depth_m.shape[-2:]
+    index, _ = surrounding_cells(points, height, width)
+    four = depth_m.flatten(1)[:, index]
+    known = four > 0
+    count = known.sum(-1, keepdim=True)
+    # Unknown depths go to the end, so that the known ones are in order from the start.
+    ordered = torch.where(known, four, torch.inf).sort(dim=-1).values
+    middle = torch.cat(((count - 1).clamp(min=0) // 2, count // 2), dim=-1)
+    median = ordered.gather(-1, middle).mean(-1)
+    farthest = ordered.gather(-1, (count - 1).clamp(min=0)).squeeze(-1)
+    valid = (count.squeeze(-1) > 0) & (farthest <= EDGE_RATIO * ordered[..., 0])
+    return torch.where(valid, median, 1.0), valid
 
 
 def dense_silog_loss(log_depth: Float[Tensor, "B h w"], depth_m: Float[Tensor, "B H W"], lam: float) -> ImageLoss:

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from spd.baselines.bilinear_mlp import BilinearMLP
 from spd.config import Architecture, ModelConfig
+from spd.coordinates import anchor_points
 from spd.data.datamodule import RGBDDataModule, TrainingBatch
 from spd.evaluation.metrics import compute_metrics, mean_metrics
 from spd.model.depth_head import DenseAuxiliaryHeads
 from spd.model.network import DepthNetwork
 from spd.model.spd import SPD
 from spd.train_config import TrainConfig
-from spd.training.losses import dense_silog_loss, silog_loss
+from spd.training.losses import dense_silog_loss, depth_between_pixels, silog_loss
 
 NETWORKS: Mapping[Architecture, type[DepthNetwork]] = {"spd": SPD, "bilinear": BilinearMLP}
 
@@ -33,8 +34,8 @@ class StepLosses(NamedTuple):
 
     total: Tensor
     silog: Tensor
-    auxiliary: Mapping[str, Tensor]
-    """Of the dense heads, by the name of their level; empty for a network without them."""
+    others: Mapping[str, Tensor]
+    """Of the dense heads and of the anchors, by name; empty for a network without them."""
     skipped: Tensor
 
 
@@ -55,19 +56,31 @@ class SPDModule(pl.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
-        memory = self.model.encode(batch.images)
+        memory, anchors = self.model.encode_with_anchors(batch.images)
         log_depth = self.model.decode_log_depth(memory, batch.query_points, batch.query_mask)
         lam = self.config.loss.silog_lambda
         silog = silog_loss(log_depth, batch.query_depth_m.log(), batch.query_mask, lam)
-        auxiliary: dict[str, Tensor] = {}
+        weights = self.config.loss
+        others: dict[str, Tensor] = {}
+        total = silog.mean
         if self.auxiliary_heads is not None:
             dense_log_depths = zip(("l2", "l3"), self.auxiliary_heads(memory.levels), strict=True)
-            auxiliary = {name: dense_silog_loss(dense, batch.depth_m, lam).mean for name, dense in dense_log_depths}
-        total = silog.mean + self.config.loss.auxiliary_weight * sum(auxiliary.values(), silog.mean.new_zeros(()))
-        losses = StepLosses(total, silog.mean, auxiliary, silog.skipped)
+            for name, dense in dense_log_depths:
+                others[f"auxiliary_{name}"] = dense_silog_loss(dense, batch.depth_m, lam).mean
+                total = total + weights.auxiliary_weight * others[f"auxiliary_{name}"]
+        if anchors is not None:
+            others["anchors"] = self._anchor_loss(anchors, batch.depth_m)
+            total = total + weights.anchor_weight * others["anchors"]
+        losses = StepLosses(total, silog.mean, others, silog.skipped)
         self._require_finite(losses, batch)
         self._log_step(losses, log_depth.detach())
         return total
+
+    def _anchor_loss(self, log_depth: Tensor, depth_m: Tensor) -> Tensor:
+        size = (depth_m.shape[-2], depth_m.shape[-1])
+        points = anchor_points(size, self.config.model.anchor_stride).to(depth_m.device)
+        true_m, valid = depth_between_pixels(depth_m, points)
+        return silog_loss(log_depth, true_m.log(), valid, self.config.loss.silog_lambda).mean
 
     def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
         depth_m, mask = self.model(batch.images, batch.query_points, batch.query_mask), batch.query_mask
@@ -95,8 +108,8 @@ class SPDModule(pl.LightningModule):
     def _log_step(self, losses: StepLosses, log_depth: Tensor) -> None:
         self.log("train/loss", losses.total)
         self.log("train/silog", losses.silog, prog_bar=True)
-        for name, loss in losses.auxiliary.items():
-            self.log(f"train/auxiliary_{name}", loss)
+        for name, loss in losses.others.items():
+            self.log(f"train/{name}", loss)
         self.log("train/skipped_images", losses.skipped.float())
         self.log("prediction/nearest_m", log_depth.min().exp(), prog_bar=True)
         self.log("prediction/farthest_m", log_depth.max().exp(), prog_bar=True)
@@ -107,8 +120,8 @@ class SPDModule(pl.LightningModule):
             return
         data: RGBDDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         names = ", ".join(data.frame_names(batch.indices.tolist()))
-        parts = {"silog": losses.silog, **{f"auxiliary {name}": loss for name, loss in losses.auxiliary.items()}}
-        told = ", ".join(f"{name} {loss.item():g}" for name, loss in parts.items())
+        parts = {"silog": losses.silog, **losses.others}
+        told = ", ".join(f"{name.replace('_', ' ')} {loss.item():g}" for name, loss in parts.items())
         raise NonFiniteLossError(
             f"the loss is not finite at step {self.global_step} (epoch {self.current_epoch}): {told}; "
             f"the batch is {names}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
@@ -20,8 +21,9 @@ from spd.checkpoint import save
 from spd.config import ModelConfig
 from spd.data.rgbd import RGBDSample
 from spd.data.transforms import EvalTransform
+from spd.inputs import as_pixels, check_points, model_size
 from spd.model.spd import SPD
-from spd.predictor import Predictor, _as_pixels, check_points, choose_device, load, model_size
+from spd.predictor import CHUNK_SIZE, MAX_JOINT_QUERIES, Predictor, choose_device, load
 
 CONFIG = ModelConfig.atto(train_size=(64, 96))
 POINTS = [(3.0, 2.5), (70.25, 40.0), (-0.5, 47.4), (79.4, -0.5), (3.0, 2.5)]
@@ -373,7 +375,7 @@ class TestImages:
 
     def test_what_is_no_image(self) -> None:
         with pytest.raises(ValueError, match="image must be a path, a PIL image or a uint8 array, got Tensor"):
-            _as_pixels(torch.zeros(3, 48, 80))
+            as_pixels(torch.zeros(3, 48, 80))
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (3000, 2), (33, 47)])
     def test_of_any_size(self, predictor: Predictor, size: tuple[int, int]) -> None:
@@ -435,6 +437,63 @@ class TestModelSize:
     ) -> None:
         larger = (image_size[0] * scale, image_size[1] * scale)
         assert model_size(larger, train_size) == model_size(image_size, train_size)
+
+
+class Column:
+    """A stand-in for a model: its answer is u + 1; remembers how many points it was asked at once."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def encode(self, images: Tensor) -> None:
+        return None
+
+    def decode(self, memory: None, query_points: Tensor) -> Tensor:
+        self.asked.append(query_points.shape[1])
+        return query_points[..., 0] + 1
+
+
+class TestManyPoints:
+    SIZE = (64, 96)
+
+    @pytest.mark.parametrize(
+        ("number", "asked"),
+        [
+            (1, [1]),
+            (CHUNK_SIZE, [CHUNK_SIZE]),
+            (CHUNK_SIZE + 1, [CHUNK_SIZE, CHUNK_SIZE]),
+            (3 * CHUNK_SIZE - 5, [CHUNK_SIZE] * 3),
+        ],
+    )
+    def test_come_in_chunks_of_one_size(self, number: int, asked: list[int]) -> None:
+        column = Column()
+        points = np.random.default_rng(0).uniform(-0.4, 63.4, (number, 2))
+        answers = with_model(column)(np.zeros((*self.SIZE, 3), np.uint8), points)
+        np.testing.assert_allclose(answers, points[:, 0] + 1, rtol=1e-5)
+        assert column.asked == asked
+
+    def test_of_a_joint_model_are_one_question(self) -> None:
+        column = Column()
+        predictor = dataclasses.replace(with_model(column), joint=True)
+        image = np.zeros((*self.SIZE, 3), np.uint8)
+        predictor(image, np.ones((MAX_JOINT_QUERIES, 2)))
+        assert column.asked == [MAX_JOINT_QUERIES]
+        with pytest.raises(ValueError, match=r"a joint model answers at most 8192 points at once.*got 8193.*anchored"):
+            predictor(image, np.ones((MAX_JOINT_QUERIES + 1, 2)))
+        assert len(column.asked) == 1
+
+    def test_dense_is_every_pixel_of_the_user_s_image(self) -> None:
+        answers = with_model(Column()).dense(np.zeros((*self.SIZE, 3), np.uint8))
+        assert answers.shape == self.SIZE
+        np.testing.assert_allclose(answers, np.tile(np.arange(1, 97), (64, 1)), rtol=1e-5)
+
+    def test_the_mode_of_a_model_decides(self, model: SPD, image: np.ndarray) -> None:
+        assert Predictor.from_model(model).joint
+        torch.manual_seed(0)
+        anchored = Predictor.from_model(SPD(dataclasses.replace(CONFIG, interaction="anchored")))
+        assert not anchored.joint
+        dense = anchored.dense(image)
+        np.testing.assert_allclose(anchored(image, [(70, 40), (3, 2)]), [dense[40, 70], dense[2, 3]], rtol=1e-5)
 
 
 class TestDevice:

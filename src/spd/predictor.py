@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from numpy.typing import ArrayLike
-from PIL import Image
 from torch import Tensor
 
 from spd.camera import Intrinsics, lift
 from spd.checkpoint import load_model
-from spd.coordinates import STRIDES, resize_points
-from spd.data.rgbd import read_image, to_rgb
+from spd.coordinates import resize_points
 from spd.data.transforms import Geometry, resize_image
+from spd.inputs import ImageLike, Numbers, as_intrinsics, as_pixels, check_points, model_size
 from spd.model.network import DepthNetwork
 
-ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray
-"""A path, a PIL image, or a uint8 array (H, W, 3) in RGB or (H, W) in grey."""
-Numbers: TypeAlias = ArrayLike | Sequence[Any]
-"""What ``np.asarray`` takes; ``ArrayLike`` alone leaves tuples out."""
+CHUNK_SIZE = 4096
+"""Points that are answered at once where none sees another: memory does not grow with their number."""
+MAX_JOINT_QUERIES = 8192
+"""Most points of one call where all see each other: time and memory grow with the square of their number."""
 
 
 @runtime_checkable
@@ -68,6 +65,9 @@ class Predictor:
     """Canonical focal length in pixels: the model answers as if every image that it sees were taken with it. None: the
     model's answers are metres as they are, whatever the camera."""
     device: torch.device
+    joint: bool = False
+    """The points of one call see each other, so they are answered at once and there is a most of them. Otherwise an
+    answer depends on the image alone, and points are answered in chunks, as many as there are."""
 
     @classmethod
     def from_model(cls, model: DepthNetwork) -> Predictor:
@@ -77,6 +77,7 @@ class Predictor:
             train_size=model.config.train_size,
             focal_length=model.config.canonical_focal_length,
             device=model.pixel_mean.device,
+            joint=model.config.architecture == "spd" and model.config.interaction == "joint",
         )
 
     def __call__(
@@ -91,15 +92,16 @@ class Predictor:
         Args:
             image: see :meth:`encode`.
             points: anything that NumPy turns into (K, 2): xy = (u, v) pixel indices of ``image``, (0, 0) the centre of
-                its first pixel, -0.5 <= u < W - 0.5 and -0.5 <= v < H - 0.5. With K = 0 the model does not run. All
-                points of one call are answered together and see each other.
+                its first pixel, -0.5 <= u < W - 0.5 and -0.5 <= v < H - 0.5. With K = 0 the model does not run. The
+                points of one call see each other where the model is joint; then there are at most 8,192.
             intrinsics: see :meth:`encode`.
 
         Raises:
-            ValueError: the image cannot be read, a point lies outside it, or the intrinsics are no camera.
+            ValueError: the image cannot be read, a point lies outside it, the intrinsics are no camera, or there are
+                too many points for a joint model.
         """
-        pixels = _as_pixels(image)
-        camera = _as_intrinsics(intrinsics)
+        pixels = as_pixels(image)
+        camera = as_intrinsics(intrinsics)
         query_points = check_points(points, pixels.shape[:2])
         if len(query_points) == 0:
             return np.zeros(0, np.float32)
@@ -118,7 +120,16 @@ class Predictor:
         Raises:
             ValueError: the image cannot be read, or the intrinsics are no camera.
         """
-        return self._encode(_as_pixels(image), _as_intrinsics(intrinsics))
+        return self._encode(as_pixels(image), as_intrinsics(intrinsics))
+
+    def dense(self, image: ImageLike, *, intrinsics: Numbers | None = None) -> Float[np.ndarray, "H W"]:
+        """Depth in metres at every pixel of the image, float32; as :meth:`Scene.dense`.
+
+        Args:
+            image: see :meth:`encode`.
+            intrinsics: see :meth:`encode`.
+        """
+        return self.encode(image, intrinsics=intrinsics).dense()
 
     @torch.inference_mode()
     def _encode(self, pixels: UInt8[np.ndarray, "H W 3"], intrinsics: Intrinsics | None) -> Scene:
@@ -137,6 +148,7 @@ class Predictor:
             intrinsics=intrinsics,
             depth_scale=depth_scale,
             device=self.device,
+            joint=self.joint,
         )
 
 
@@ -156,17 +168,50 @@ class Scene:
     """The camera's focal length over the canonical one, by which the model's answers are multiplied; 1 where either is
     not known."""
     device: torch.device
+    joint: bool = False
+    """As of :class:`Predictor`."""
 
-    @torch.inference_mode()
     def __call__(self, points: Numbers) -> Float[np.ndarray, "K"]:
         """Depth in metres at every point, float32, in the order asked; as :meth:`Predictor.__call__`.
 
         Raises:
-            ValueError: a point lies outside the image, or ``points`` is not (K, 2).
+            ValueError: a point lies outside the image, ``points`` is not (K, 2), or there are too many of them for a
+                joint model.
         """
         query_points = check_points(points, self.size)
         if len(query_points) == 0:
             return np.zeros(0, np.float32)
+        if self.joint and len(query_points) > MAX_JOINT_QUERIES:
+            raise ValueError(
+                f"a joint model answers at most {MAX_JOINT_QUERIES} points at once, since each sees all others, got "
+                f"{len(query_points)}; ask in groups, or train with interaction anchored, which has no limit"
+            )
+        return np.concatenate([self._answer(chunk)[:count] for chunk, count in self._chunks(query_points)])
+
+    def dense(self) -> Float[np.ndarray, "H W"]:
+        """Depth in metres at every pixel of the user's image, float32.
+
+        Raises:
+            ValueError: the model is joint and the image has more pixels than it answers at once.
+        """
+        rows, columns = np.mgrid[: self.size[0], : self.size[1]]
+        return self(np.stack((columns.ravel(), rows.ravel()), axis=1)).reshape(self.size)
+
+    def _chunks(self, query_points: Float[np.ndarray, "K 2"]) -> Iterator[tuple[np.ndarray, int]]:
+        """The points in pieces, and how many of each were asked.
+
+        The last piece of several is filled up to the size of the others, since compiled models want one size.
+        """
+        size = len(query_points) if self.joint else CHUNK_SIZE
+        for start in range(0, len(query_points), size):
+            chunk = query_points[start : start + size]
+            count = len(chunk)
+            if start and count < size:
+                chunk = np.concatenate((chunk, np.repeat(chunk[-1:], size - count, axis=0)))
+            yield chunk, count
+
+    @torch.inference_mode()
+    def _answer(self, query_points: Float[np.ndarray, "K 2"]) -> Float[np.ndarray, "K"]:
         seen_points = resize_points(torch.from_numpy(query_points), self.size, self.seen_size)
         # To float32 before the device: not every device has float64.
         depth_m = self.model.decode(self.memory, seen_points.float().unsqueeze(0).to(self.device))
@@ -211,90 +256,3 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError):  # PyTorch asserts that it was compiled with CUDA.
         raise ValueError(f"device must be one that this machine has, such as cpu, got {str(device)!r}") from None
     return chosen
-
-
-def model_size(image_size: tuple[int, int], train_size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) in multiples of 32 to which an image is resized for a model trained at ``train_size``.
-
-    Minimises |ln(area / trained area)| + |ln(aspect / image's aspect)|; among equals the area decides, so an image
-    that is very long is squeezed rather than made larger than what the model was trained at.
-
-    Args:
-        image_size: (height, width) of the image in pixels.
-        train_size: (height, width) at which the model was trained, multiples of 32.
-
-    Example:
-        >>> model_size((480, 640), train_size=(256, 320))
-        (256, 320)
-        >>> model_size((1080, 1920), train_size=(256, 320))
-        (224, 384)
-    """
-    stride = STRIDES[-1]
-    area = train_size[0] * train_size[1]
-    # A side longer than this would make the area too large whatever the other is, and squeezing it costs no more.
-    log_sides = np.log(np.arange(stride, area // stride + 1, stride))
-    area_error = np.abs(log_sides[:, None] + log_sides - math.log(area))
-    aspect_error = np.abs(log_sides - log_sides[:, None] - math.log(image_size[1] / image_size[0]))
-    # Rounded, so that equal costs are equal whatever the last bits say.
-    cost = (area_error + aspect_error).round(9)
-    row, column = np.unravel_index(np.where(cost == cost.min(), area_error, np.inf).argmin(), cost.shape)
-    return stride * (int(row) + 1), stride * (int(column) + 1)
-
-
-def check_points(points: Numbers, size: tuple[int, int]) -> Float[np.ndarray, "K 2"]:
-    """The points as float64 (K, 2), once all are pixels of an image of ``size`` (height, width).
-
-    Raises:
-        ValueError: they are not (K, 2) numbers, or one lies outside; the message names the first.
-    """
-    height, width = size
-    expected = f"query_points must be (K, 2) xy pixels inside {width}x{height}"
-    try:
-        array = np.asarray(points)
-    except ValueError:
-        raise ValueError(f"{expected}, got rows of different lengths") from None
-    if array.shape == (0,):
-        return np.zeros((0, 2))
-    if array.ndim != 2 or array.shape[1] != 2:
-        raise ValueError(f"{expected}, got shape {array.shape}")
-    if array.dtype.kind not in "iuf":
-        raise ValueError(f"{expected}, got values of type {array.dtype}")
-    query_points = array.astype(np.float64)
-    # Comparisons with NaN are false, so NaN is outside too.
-    inside = ((query_points >= -0.5) & (query_points < np.array((width, height)) - 0.5)).all(axis=1)
-    if not inside.all():
-        index = int(inside.argmin())
-        u, v = query_points[index].tolist()
-        raise ValueError(f"{expected}, got ({u}, {v}) at index {index}")
-    return query_points
-
-
-def _as_pixels(image: object) -> UInt8[np.ndarray, "H W 3"]:
-    """Any image that a user may pass as uint8 RGB.
-
-    Raises:
-        ValueError: it cannot be read, or is an array of another kind.
-    """
-    if isinstance(image, str | Path):
-        return read_image(Path(image))
-    if isinstance(image, Image.Image):
-        return to_rgb(image)
-    if not isinstance(image, np.ndarray):
-        raise ValueError(f"image must be a path, a PIL image or a uint8 array, got {type(image).__name__}")
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or image.size == 0:
-        raise ValueError(f"an image array must be uint8 (H, W, 3) RGB or (H, W) grey, got {image.dtype} {image.shape}")
-    # Copied: PyTorch takes no reversed view (as of BGR read backwards), and warns of a read-only one.
-    return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else np.array(image)
-
-
-def _as_intrinsics(values: Numbers | None) -> Intrinsics | None:
-    """(fx, fy, cx, cy) as a camera; None stays None."""
-    if values is None:
-        return None
-    numbers = np.asarray(values)
-    if numbers.shape != (4,) or numbers.dtype.kind not in "iuf" or not np.isfinite(numbers).all():
-        raise ValueError(f"intrinsics must be four finite numbers fx, fy, cx, cy, got {values}")
-    camera = Intrinsics(*numbers.tolist())
-    if camera.fx <= 0 or camera.fy <= 0:
-        raise ValueError(f"focal lengths must be positive, got fx={camera.fx}, fy={camera.fy}")
-    return camera

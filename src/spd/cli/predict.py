@@ -66,7 +66,8 @@ def run(options: Options) -> None:
     if points is None:
         points = _grid(options.grid or 0, width, height)
 
-    from spd.predictor import check_points, load
+    from spd.inputs import check_points
+    from spd.predictor import load
 
     query_points = check_points(points, (height, width))
     predictor = load(options.checkpoint, device=options.device)

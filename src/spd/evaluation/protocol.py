@@ -71,6 +71,22 @@ class ImagePrediction(NamedTuple):
     """The manifest's label; empty where it has none."""
 
 
+class EncodedImage(NamedTuple):
+    """A frame and what a model made of it, ready to be asked."""
+
+    name: str
+    """The image's path in its data set."""
+    scene: Callable[[np.ndarray], np.ndarray]
+    """(K, 2) xy pixels to (K,) metres."""
+    depth_m: Float[np.ndarray, "H W"]
+    """The truth; 0 where there is none."""
+    valid_mask: Bool[np.ndarray, "H W"]
+    """Which pixels may be asked; at least one."""
+    encoding_s: float
+    label: str
+    """The manifest's ``scene``; empty where it has none."""
+
+
 def askings(num_queries: Sequence[int], *, dense: bool = False) -> tuple[Asking, ...]:
     """The ways of asking for these K, and the dense one.
 
@@ -161,25 +177,43 @@ def predict(
     Raises:
         ValueError: a file cannot be read, does not fit the crop, or has no valid depth; the message names it.
     """
+    for image in encoded_images(predictor, dataset, root, crop=crop):
+        predictions = []
+        for way in ways:
+            points = _points(image, way)
+            columns, rows = points.astype(np.int64).T
+            start = time.perf_counter()
+            predicted_m = ask(image.scene, points, way)
+            seconds = image.encoding_s + time.perf_counter() - start
+            predictions.append(
+                ImagePrediction(
+                    image.name,
+                    points,
+                    image.depth_m[rows, columns],
+                    predicted_m,
+                    seconds,
+                    (image.depth_m.shape[0], image.depth_m.shape[1]),
+                    image.label,
+                )
+            )
+        yield tuple(predictions)
+
+
+def encoded_images(predictor: EncodesImages, dataset: RGBDDataset, root: Path, *, crop: Crop) -> Iterator[EncodedImage]:
+    """Every frame, encoded, in their order.
+
+    Raises:
+        ValueError: as of :func:`predict`.
+    """
     for index, frame in enumerate(dataset.frames):
         sample = dataset[index]
-        name = image_name(frame, root)
         depth_m = sample.depth_m.numpy()
-        questions = [_questions(frame, name, depth_m, crop, way) for way in ways]
+        valid_mask = _valid_pixels_of(frame, depth_m, crop)
         pixels = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
         start = time.perf_counter()
         scene = predictor.encode(pixels, intrinsics=frame.intrinsics)
         encoding_s = time.perf_counter() - start
-        height, width = depth_m.shape
-        predictions = []
-        for way, (points, true_m) in zip(ways, questions, strict=True):
-            start = time.perf_counter()
-            predicted_m = ask(scene, points, way)
-            seconds = encoding_s + time.perf_counter() - start
-            predictions.append(
-                ImagePrediction(name, points, true_m, predicted_m, seconds, (height, width), frame.scene or "")
-            )
-        yield tuple(predictions)
+        yield EncodedImage(image_name(frame, root), scene, depth_m, valid_mask, encoding_s, frame.scene or "")
 
 
 def ask(
@@ -196,18 +230,22 @@ def image_name(frame: Frame, root: Path) -> str:
     return (frame.image.relative_to(root) if frame.image.is_relative_to(root) else frame.image).as_posix()
 
 
-def _questions(frame: Frame, name: str, depth_m: np.ndarray, crop: Crop, way: Asking) -> tuple[np.ndarray, np.ndarray]:
-    """Points and their true depths; errors name the depth's file."""
+def _valid_pixels_of(frame: Frame, depth_m: np.ndarray, crop: Crop) -> np.ndarray:
+    """:func:`valid_pixels`, at least one; errors name the depth's file."""
     try:
         valid_mask = valid_pixels(depth_m, crop)
     except ValueError as error:
         raise ValueError(f"{frame.depth}: {error}") from None
-    if way.num_queries is None:
-        points = dense_points(valid_mask)
-    else:
-        points = fixed_points(name, valid_mask, num_points_asked(way.num_queries))
-    if len(points) == 0:
+    if not valid_mask.any():
         region = "inside crop eigen" if crop == "eigen" else "anywhere"
         raise ValueError(f"{frame.depth} has no valid depth (between {MIN_DEPTH_M} and {MAX_DEPTH_M} m) {region}")
-    columns, rows = points.astype(np.int64).T
-    return points, depth_m[rows, columns]
+    return valid_mask
+
+
+def _points(image: EncodedImage, way: Asking) -> Float[np.ndarray, "N 2"]:
+    """The questions of one way of asking."""
+    if way.num_queries is not None:
+        return fixed_points(image.name, image.valid_mask, num_points_asked(way.num_queries))
+    points = dense_points(image.valid_mask)
+    # A few valid pixels may all lie between those of the grid.
+    return points if len(points) else fixed_points(image.name, image.valid_mask, 1)

@@ -1,0 +1,92 @@
+"""How much the answer at a pixel depends on what else is asked with it.
+
+Fixed pixels of each image are asked together with companions: none, some, many, in several random sets of each size.
+Every answer is compared with that of one reference set. An instrument that measures the image gives the same each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from spd.data.rgbd import RGBDDataset
+from spd.evaluation.metrics import clamp_depth
+from spd.evaluation.protocol import Crop, EncodesImages, encoded_images, fixed_points
+
+NUM_PIXELS = 16
+"""Fixed pixels of each image."""
+REFERENCE_COMPANIONS = 240
+"""Of the reference: with the pixels themselves 256 points, as in training."""
+COMPANIONS = (0, 48, 240, 1008)
+"""Numbers of companions that are tried."""
+NUM_SETS = 3
+"""Random sets of each size; one where there are no companions."""
+
+
+class ConsistencyRow(NamedTuple):
+    """Changes of the fixed pixels' log depth against the reference, for one number of companions."""
+
+    companions: int
+    mean: float
+    """Of |Δ log depth| over pixels, sets and images."""
+    percentile99: float
+
+
+def measure_consistency(
+    predictor: EncodesImages,
+    dataset: RGBDDataset,
+    root: Path,
+    *,
+    crop: Crop,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[ConsistencyRow, ...]:
+    """Ask the fixed pixels of every frame with all sets of companions.
+
+    Args:
+        predictor: is given each image with its camera, where the manifest has one.
+        dataset: the frames.
+        root: the data set's folder, to which images are named.
+        crop: where pixels and companions may lie.
+        progress: called with 1 after each frame.
+
+    Raises:
+        ValueError: a file cannot be read, does not fit the crop or has no valid depth.
+    """
+    changes: dict[int, list[np.ndarray]] = {number: [] for number in COMPANIONS}
+    for image in encoded_images(predictor, dataset, root, crop=crop):
+        sequence = fixed_points(image.name, image.valid_mask, _NUM_POINTS)
+        pixels, others = sequence[:NUM_PIXELS], sequence[NUM_PIXELS:]
+        reference = _log_depth(image.scene, pixels, others[:REFERENCE_COMPANIONS])
+        for number, companions in _sets(others[REFERENCE_COMPANIONS:]):
+            changes[number].append(np.abs(_log_depth(image.scene, pixels, companions) - reference))
+        if progress is not None:
+            progress(1)
+    return tuple(
+        ConsistencyRow(number, float(np.mean(values)), float(np.percentile(values, 99)))
+        for number, values in ((number, np.concatenate(parts)) for number, parts in changes.items())
+    )
+
+
+_NUM_POINTS = NUM_PIXELS + REFERENCE_COMPANIONS + NUM_SETS * sum(COMPANIONS)
+
+
+def _sets(others: Float[np.ndarray, "N 2"]) -> Iterator[tuple[int, Float[np.ndarray, "C 2"]]]:
+    """(number, companions): pieces of the image's random sequence that share no point."""
+    start = 0
+    for number in COMPANIONS:
+        for _ in range(NUM_SETS if number else 1):
+            yield number, others[start : start + number]
+            start += number
+
+
+def _log_depth(
+    scene: Callable[[np.ndarray], np.ndarray],
+    pixels: Float[np.ndarray, "P 2"],
+    companions: Float[np.ndarray, "C 2"],
+) -> Float[np.ndarray, "P"]:
+    """Log depth of the pixels, asked at once with their companions."""
+    return np.log(clamp_depth(scene(np.concatenate((pixels, companions)))[: len(pixels)]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from spd.config import Architecture, ModelConfig
+from spd.config import Architecture, Interaction, ModelConfig
 from spd.files import write_files
 from spd.model.network import DepthNetwork
 from spd.model.spd import SPD
@@ -81,12 +82,20 @@ def save(model: DepthNetwork, folder: str | Path, *, provenance: Mapping[str, An
     )
 
 
-def load_model(source: str | Path, device: str | torch.device = "cpu") -> SPD:
+def load_model(
+    source: str | Path, device: str | torch.device = "cpu", *, interaction: Interaction | None = None
+) -> SPD:
     """The SPD of a checkpoint, in evaluation mode; see :func:`load_network`."""
-    return load_network(source, SPD, device)
+    return load_network(source, SPD, device, interaction=interaction)
 
 
-def load_network(source: str | Path, kind: type[Network], device: str | torch.device = "cpu") -> Network:
+def load_network(
+    source: str | Path,
+    kind: type[Network],
+    device: str | torch.device = "cpu",
+    *,
+    interaction: Interaction | None = None,
+) -> Network:
     """The network of a checkpoint, in evaluation mode.
 
     Args:
@@ -94,6 +103,8 @@ def load_network(source: str | Path, kind: type[Network], device: str | torch.de
             folder of that name goes before the hub.
         kind: the class whose weights the checkpoint holds.
         device: where the weights go.
+        interaction: None is the mode that the checkpoint was trained in. Another one runs the same weights, as an
+            experiment: its answers are worse, and a ``UserWarning`` says so.
 
     Raises:
         ValueError: the folder or one of its files is missing, damaged, changed, of another version, or of another
@@ -106,6 +117,13 @@ def load_network(source: str | Path, kind: type[Network], device: str | torch.de
         raise ValueError(
             f"checkpoint {folder} has the architecture {found}, not {kind.architecture}; {_LOADERS[found]} reads it"
         )
+    if interaction not in (None, model_config.interaction):
+        warnings.warn(
+            f"checkpoint {folder} was trained with {model_config.interaction} queries; with {interaction} ones its "
+            "depths are less accurate",
+            stacklevel=2,
+        )
+        model_config = model_config.with_interaction(interaction)
     state = _read_weights(folder, config["checksum"])
     # The random weights that it starts with are not to use up the caller's random numbers.
     with torch.random.fork_rng(devices=[]):

@@ -139,6 +139,12 @@ class ModelConfig:
             return self.canvas_write
         return "bilinear" if self.interaction == "anchored" else "mean"
 
+    def with_interaction(self, interaction: Interaction) -> ModelConfig:
+        """The same weights in another mode; a canvas write that was the mode's own becomes the other's."""
+        own = replace(self, canvas_write=None).canvas_reduction
+        kept = None if self.canvas_write == own else self.canvas_write
+        return replace(self, interaction=interaction, canvas_write=kept)
+
     @property
     def canonical_focal_length(self) -> float:
         """f_c in pixels at ``train_size``: the focal length to which every training depth is brought."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spd.camera import Intrinsics, lift
 from spd.checkpoint import load_model
+from spd.config import Interaction
 from spd.coordinates import resize_points
 from spd.data.transforms import Geometry, resize_image
 from spd.inputs import ImageLike, Numbers, as_intrinsics, as_pixels, check_points, model_size
@@ -229,17 +230,23 @@ class Scene:
         return lift(query_points, self(query_points), self.intrinsics).astype(np.float32)
 
 
-def load(folder: str | Path, *, device: str | torch.device | None = None) -> Predictor:
+def load(
+    folder: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    interaction: Interaction | None = None,
+) -> Predictor:
     """The predictor of a checkpoint.
 
     Args:
         folder: the checkpoint's folder, or ``owner/name`` of a repository on the Hugging Face hub.
         device: where to run; None is the first CUDA device where there is one, else the CPU.
+        interaction: ``joint`` or ``anchored`` in place of the mode in which the checkpoint was trained; warns.
 
     Raises:
         ValueError: the checkpoint is missing, damaged or of another version, or there is no such device.
     """
-    return Predictor.from_model(load_model(folder, choose_device(device)))
+    return Predictor.from_model(load_model(folder, choose_device(device), interaction=interaction))
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

@@ -496,6 +496,34 @@ class TestManyPoints:
         np.testing.assert_allclose(anchored(image, [(70, 40), (3, 2)]), [dense[40, 70], dense[2, 3]], rtol=1e-5)
 
 
+class TestMode:
+    @pytest.fixture
+    def folder(self, model: SPD, tmp_path: Path) -> Path:
+        save(model, tmp_path)
+        return tmp_path
+
+    def test_is_that_of_the_training_unless_said(self, folder: Path, recwarn: pytest.WarningsRecorder) -> None:
+        for interaction in (None, "joint"):
+            assert load(folder, device="cpu", interaction=interaction).joint
+        assert not [warning for warning in recwarn if issubclass(warning.category, UserWarning)]
+
+    def test_of_another_kind_runs_the_same_weights_and_warns(self, folder: Path, image: np.ndarray) -> None:
+        with pytest.warns(UserWarning, match="was trained with joint queries; with anchored ones"):
+            anchored = load(folder, device="cpu", interaction="anchored")
+        assert not anchored.joint
+        assert anchored.model.config.canvas_reduction == "bilinear"
+        together = anchored(image, POINTS)
+        np.testing.assert_allclose(anchored(image, POINTS[2:3]), together[2:3], rtol=1e-5)
+        assert not np.allclose(load(folder, device="cpu")(image, POINTS), together, rtol=1e-3)
+
+    def test_a_canvas_write_that_was_chosen_stays(self) -> None:
+        chosen = dataclasses.replace(CONFIG, canvas_write="sum")
+        assert chosen.with_interaction("anchored").canvas_reduction == "sum"
+        resolved = type(CONFIG).from_json(CONFIG.to_json())
+        assert resolved.canvas_write == "mean"
+        assert resolved.with_interaction("anchored").canvas_reduction == "bilinear"
+
+
 class TestDevice:
     def test_default_is_cuda_where_there_is_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

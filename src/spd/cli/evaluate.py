@@ -22,10 +22,12 @@ from spd.cli.output import note, print_json, print_table, progress
 
 if TYPE_CHECKING:
     from spd.data.rgbd import RGBDDataset
+    from spd.evaluation.consistency import ConsistencyRow
     from spd.evaluation.contenders import Contender
     from spd.evaluation.metrics import Metrics
     from spd.evaluation.protocol import Asking
     from spd.evaluation.report import Answers, Report
+    from spd.predictor import Predictor
 
 _MAIN_METRICS = ("abs_rel", "rmse", "delta1")
 _OTHER_METRICS = ("sq_rel", "rmse_log", "silog", "log10", "delta2", "delta3")
@@ -51,6 +53,10 @@ class Options:
     """Numbers of points K that are asked at once, each scored."""
     dense: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also ask every fourth pixel in both directions, all at once."""
+    consistency: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Also ask fixed pixels among many sets of other points, and say how much their answers change."""
+    interaction: Literal["joint", "anchored"] | None = None
+    """Run spd in another mode than it was trained in; warns."""
     crop: Literal["eigen", "none"] = "eigen"
     """eigen scores the usual inner part of 640x480 images and refuses other sizes; none scores all pixels."""
     device: str | None = None
@@ -77,7 +83,13 @@ def run(options: Options) -> None:
     ways = askings(options.num_queries, dense=options.dense)
     chosen = contenders(options.model, options.checkpoint, options.depth_anything)
     dataset = RGBDDataset(options.data, [options.split])
-    report = make_report({contender.name: _answers(contender, dataset, ways, options) for contender in chosen})
+    answers, consistency = {}, {}
+    for contender in chosen:
+        predictor = _build(contender, options)
+        answers[contender.name] = _answers(contender, predictor, dataset, ways, options)
+        if options.consistency:
+            consistency[contender.name] = _consistency(contender, predictor, dataset, options)
+    report = make_report(answers, consistency)
     document = as_document(report, per_image=True)
     write_files({options.output / "report.json": f"{json.dumps(document, indent=2, allow_nan=False)}\n".encode()})
     pictures = draw_report(report, options.data, options.output)
@@ -88,19 +100,41 @@ def run(options: Options) -> None:
     note(f"wrote report.json, {', '.join(path.name for path in pictures)} to {options.output}")
 
 
-def _answers(contender: Contender, dataset: RGBDDataset, ways: Sequence[Asking], options: Options) -> list[Answers]:
-    """Of one model, from its files where they are there, else asked now and written."""
+def _build(contender: Contender, options: Options) -> Predictor:
     from spd.data.rgbd import RGBDDataset
-    from spd.evaluation.contenders import build, model_checksum
-    from spd.evaluation.predictions import identity, read_predictions, write_predictions
-    from spd.evaluation.protocol import predict
-    from spd.evaluation.report import Answers
+    from spd.evaluation.contenders import build
 
     def training_frames() -> RGBDDataset:
         return RGBDDataset(options.data, options.train_splits)
 
     with progress(f"{contender.name}: fitted frames", None) as fitted:
-        predictor = build(contender, training_frames=training_frames, device=options.device, fitting=fitted)
+        return build(
+            contender,
+            training_frames=training_frames,
+            device=options.device,
+            interaction=options.interaction,
+            fitting=fitted,
+        )
+
+
+def _consistency(
+    contender: Contender, predictor: Predictor, dataset: RGBDDataset, options: Options
+) -> tuple[ConsistencyRow, ...]:
+    from spd.evaluation.consistency import measure_consistency
+
+    with progress(f"{contender.name}: consistency", len(dataset)) as advance:
+        return measure_consistency(predictor, dataset, options.data, crop=options.crop, progress=advance)
+
+
+def _answers(
+    contender: Contender, predictor: Predictor, dataset: RGBDDataset, ways: Sequence[Asking], options: Options
+) -> list[Answers]:
+    """Of one model, from its files where they are there, else asked now and written."""
+    from spd.evaluation.contenders import model_checksum
+    from spd.evaluation.predictions import identity, read_predictions, write_predictions
+    from spd.evaluation.protocol import predict
+    from spd.evaluation.report import Answers
+
     checksum = model_checksum(predictor)
     folder = options.output / contender.name
     identities = {
@@ -150,6 +184,25 @@ def _print(report: Report) -> None:
         ],
         title="Pooled: over all points of all images together",
         text_columns=("model",),
+    )
+    _print_consistency(report)
+
+
+def _print_consistency(report: Report) -> None:
+    rows = [(model.name, model.consistency) for model in report.models if model.consistency]
+    if not rows:
+        return
+    companions = [str(row.companions) for row in rows[0][1]]
+    print_table(
+        ("model", "", *companions),
+        [
+            [name, figure, *(f"{100 * getattr(row, field):.3g} %" for row in consistency)]
+            for name, consistency in rows
+            for figure, field in (("mean", "mean"), ("99th percentile", "percentile99"))
+        ],
+        title="Change of log depth at fixed pixels, by the number of other points asked with them",
+        caption="against the same pixels among 240 others",
+        text_columns=("model", ""),
     )
 
 

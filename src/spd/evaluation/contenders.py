@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from spd.baselines import bilinear_mlp, constant, depth_anything
+from spd.config import Interaction
 from spd.data.rgbd import RGBDDataset
 from spd.predictor import Predictor, load
 
@@ -70,6 +71,7 @@ def build(
     *,
     training_frames: Callable[[], RGBDDataset],
     device: str | None,
+    interaction: Interaction | None = None,
     fitting: Callable[[int], None] | None = None,
 ) -> Predictor:
     """The predictor of a contender; a constant is fitted now.
@@ -78,6 +80,7 @@ def build(
         contender: of :func:`contenders`.
         training_frames: reads the frames that a constant is fitted to.
         device: where a model runs; None is CUDA where there is one.
+        interaction: of SPD, in place of the mode in which it was trained.
         fitting: called with the number of frames that have just been fitted.
 
     Raises:
@@ -85,7 +88,7 @@ def build(
             the data set has no training frames.
     """
     if contender.model == "spd":
-        return load(_needed(contender), device=device)
+        return load(_needed(contender), device=device, interaction=interaction)
     if contender.model == "bilinear":
         return bilinear_mlp.load(_needed(contender), device=device)
     if contender.model == "depth-anything":

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spd.evaluation.breakdown import Breakdown, break_down
+from spd.evaluation.consistency import ConsistencyRow
 from spd.evaluation.metrics import MAX_DEPTH_M, MIN_DEPTH_M
 from spd.evaluation.predictions import Identity
 from spd.evaluation.protocol import Asking, ImagePrediction, num_points_asked
@@ -45,6 +46,8 @@ class ModelReport(NamedTuple):
     detail: Answers
     """The answers that the breakdown and the pictures of images are made of."""
     breakdown: Breakdown
+    consistency: tuple[ConsistencyRow, ...] = ()
+    """Empty where it was not measured."""
 
 
 class Report(NamedTuple):
@@ -55,8 +58,10 @@ class Report(NamedTuple):
     """Points per image that every K has asked."""
 
 
-def make_report(answers: Mapping[str, Sequence[Answers]]) -> Report:
-    """Score the answers of every model, by name.
+def make_report(
+    answers: Mapping[str, Sequence[Answers]], consistency: Mapping[str, tuple[ConsistencyRow, ...]] | None = None
+) -> Report:
+    """Score the answers of every model, by name; with what was measured of their consistency.
 
     Raises:
         ValueError: there is no image to score.
@@ -64,10 +69,14 @@ def make_report(answers: Mapping[str, Sequence[Answers]]) -> Report:
     # The dense grid shares no points with the others, and has no K to be drawn at.
     asked = {of_way.way.num_queries for of_model in answers.values() for of_way in of_model}
     num_shared = min((num_points_asked(number) for number in asked if number is not None), default=0)
-    return Report(tuple(_of_model(name, of_model, num_shared) for name, of_model in answers.items()), num_shared)
+    measured = consistency or {}
+    models = (_of_model(name, of_model, num_shared, measured.get(name, ())) for name, of_model in answers.items())
+    return Report(tuple(models), num_shared)
 
 
-def _of_model(name: str, answers: Sequence[Answers], num_shared: int) -> ModelReport:
+def _of_model(
+    name: str, answers: Sequence[Answers], num_shared: int, consistency: tuple[ConsistencyRow, ...]
+) -> ModelReport:
     results = tuple(
         Result(
             asked.way,
@@ -77,7 +86,7 @@ def _of_model(name: str, answers: Sequence[Answers], num_shared: int) -> ModelRe
         for asked in answers
     )
     detail = _preferred(answers)
-    return ModelReport(name, detail.identity, results, detail, break_down(detail.predictions))
+    return ModelReport(name, detail.identity, results, detail, break_down(detail.predictions), consistency)
 
 
 def _preferred(answers: Sequence[Answers]) -> Answers:
@@ -115,6 +124,7 @@ def _model_document(model: ModelReport, per_image: bool) -> dict[str, Any]:
         "model": model.identity.model,
         "model_checksum": model.identity.model_checksum,
         "results": [_result_document(result, per_image) for result in model.results],
+        "consistency": [row._asdict() for row in model.consistency],
         "breakdown": {"asked": model.detail.way.name, **_breakdown_document(model.breakdown)},
     }
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import warnings
+from collections.abc import Iterator
 
 FAILED, CORRECTABLE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
@@ -52,6 +55,17 @@ def report(error: BaseException) -> int:
     if isinstance(error, (ValueError, OSError)):
         return say(f"error: {error}", CORRECTABLE)
     raise error
+
+
+@contextlib.contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Meanwhile a warning is one line that begins as an error does, without the place in the code that gave it."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"spd: warning: {' '.join(str(message).split())}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def missing_extra(error: ImportError) -> str | None:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from spd.cli.errors import UsageError, report
+from spd.cli.errors import UsageError, one_line_warnings, report
 
 
 class Command(NamedTuple):
@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 is success, 1 a run that failed, 2 something for the user to correct, 130 an interrupt.
     """
     try:
-        status = _run(sys.argv[1:] if arguments is None else arguments)
+        with one_line_warnings():
+            status = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except BaseException as error:
         if os.environ.get("SPD_DEBUG") == "1":

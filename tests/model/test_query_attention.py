@@ -23,6 +23,10 @@ def _inputs() -> tuple[torch.Tensor, torch.Tensor]:
     return hidden, position
 
 
+def _among_themselves(layer: QueryAttention, hidden, position, keep=None):
+    return layer(hidden, position, *layer.keys_and_values(hidden, position), keep)
+
+
 def _by_hand(layer: QueryAttention, hidden: np.ndarray, position: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """One image, (K, D): position on queries and keys, not on values."""
     project = {
@@ -44,7 +48,7 @@ def _by_hand(layer: QueryAttention, hidden: np.ndarray, position: np.ndarray, ke
 
 def test_position_is_added_to_queries_and_keys_only():
     layer, (hidden, position) = _layer(), _inputs()
-    result = layer(hidden, position)
+    result = _among_themselves(layer, hidden, position)
     for image in range(2):
         expected = _by_hand(layer, hidden[image].numpy(), position[image].numpy(), np.ones(5, dtype=bool))
         np.testing.assert_allclose(result[image].detach().numpy(), expected, atol=1e-12)
@@ -53,7 +57,7 @@ def test_position_is_added_to_queries_and_keys_only():
 def test_masked_queries_are_read_by_none():
     layer, (hidden, position) = _layer(), _inputs()
     keep = torch.tensor([[True, True, False, True, False], [True, False, False, False, False]])
-    result = layer(hidden, position, keep)
+    result = _among_themselves(layer, hidden, position, keep)
     for image in range(2):
         expected = _by_hand(layer, hidden[image].numpy(), position[image].numpy(), keep[image].numpy())
         np.testing.assert_allclose(result[image].detach().numpy(), expected, atol=1e-12)
@@ -62,4 +66,4 @@ def test_masked_queries_are_read_by_none():
 def test_one_query_reads_itself():
     layer, (hidden, position) = _layer(), _inputs()
     expected = layer.output(layer.value(hidden[:, :1]))
-    torch.testing.assert_close(layer(hidden[:, :1], position[:, :1]), expected)
+    torch.testing.assert_close(_among_themselves(layer, hidden[:, :1], position[:, :1]), expected)

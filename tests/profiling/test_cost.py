@@ -165,3 +165,26 @@ def test_plan_figures_belong_to_the_plan_s_sizes(tiny_at_target_size: ModelCost)
     assert plan_figure(tiny, (480, 640), 64, "total").parameters == 40_901_000
     assert plan_figure(ModelConfig.atto(), (480, 640), 256, "total") == (None, None, "")
     assert figures["neck"].note == "with L4 self-attention"
+
+
+def test_anchors_cost_what_their_number_of_queries_costs() -> None:
+    """80 anchors at 256x320: 80 queries' worth of decoder, without the last attention's product, FFN and head."""
+    joint = model_cost(ModelConfig.tiny(), (256, 320), num_queries=80)
+    anchored = model_cost(ModelConfig.tiny(interaction="anchored"), (256, 320), num_queries=80)
+    (row,) = [component for component in anchored.components if component.name == "anchors"]
+    assert (row.stage, row.parameters) == ("encode", 0)
+    assert anchored.parameters() == joint.parameters() == 40_183_785
+    assert anchored.macs("encode") - row.macs == joint.macs("encode")
+    width, hidden, head = 192, 4 * 192, 2 * 192
+    per_anchor = (
+        2 * width * hidden  # the last feed-forward
+        + 2 * width * width
+        + 2 * 80 * width  # the last attention's query and output, and its products
+        + width * width
+        + width * head  # the last read of the canvas, and the depth head, whose last sum is no product
+    )
+    # Anchors smooth the canvas; anchored queries write nothing and smooth nothing.
+    assert row.macs == joint.macs("decode") - 80 * per_anchor
+    writing = 7 * (80 * width * width + 2 * 9 * 16 * 20 * width)
+    keys_and_values = 7 * 80 * 2 * width * width
+    assert anchored.macs("decode") == joint.macs("decode") - writing - keys_and_values

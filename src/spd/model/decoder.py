@@ -70,9 +70,8 @@ class DecoderLayer(nn.Module):
         """
         hidden = self.look(hidden, source, canvas, canvas_points)
         canvas = self.write(hidden, canvas, shared_canvas, places, query_mask)
-        if self.query_attention is not None:
-            hidden = hidden + self.query_attention(self.query_norm(hidden), position, query_mask)
-        return self.think(hidden), canvas
+        offered = self.keys_and_values(hidden, position)
+        return self.attend_to(hidden, position, offered, query_mask), canvas
 
     def look(
         self,
@@ -99,21 +98,21 @@ class DecoderLayer(nn.Module):
         return shared_canvas.write(canvas, places, self.canvas_access.to_write(hidden), query_mask)
 
     def keys_and_values(self, hidden: Float[Tensor, "B A D"], position: Float[Tensor, "B A D"]) -> tuple[Tensor, ...]:
-        """What anchors offer to the attention of this layer, (B, M, A, d) twice; nothing without attention."""
+        """What rows offer to the attention of this layer, (B, M, A, d) twice; nothing without attention."""
         if self.query_attention is None:
             return ()
         return self.query_attention.keys_and_values(self.query_norm(hidden), position)
 
     def attend_to(
-        self, hidden: Float[Tensor, "B K D"], position: Float[Tensor, "B K D"], keys_and_values: tuple[Tensor, ...]
+        self,
+        hidden: Float[Tensor, "B K D"],
+        position: Float[Tensor, "B K D"],
+        offered: tuple[Tensor, ...],
+        key_mask: Bool[Tensor, "B N"] | None = None,
     ) -> Float[Tensor, "B K D"]:
-        """Attention to other rows, then the feed-forward."""
+        """Attention to the rows that ``offered`` their keys and values, then the feed-forward."""
         if self.query_attention is not None:
-            hidden = hidden + self.query_attention.read(self.query_norm(hidden), position, *keys_and_values)
-        return self.think(hidden)
-
-    def think(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
-        """The feed-forward."""
+            hidden = hidden + self.query_attention(self.query_norm(hidden), position, *offered, key_mask)
         return hidden + self.ffn(self.ffn_norm(hidden))
 
 

@@ -9,7 +9,7 @@ from spd.model.attention import RESIDUAL_GAIN, attend, initialise_linear, split_
 
 
 class QueryAttention(nn.Module):
-    """Self-attention with the position added to queries and keys, not to values: values are pure content."""
+    """Attention with the position added to queries and keys, not to values: values are pure content."""
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class QueryAttention(nn.Module):
         keys = split_heads(self.key(hidden + position), self.num_heads)
         return keys, split_heads(self.value(hidden), self.num_heads)
 
-    def read(
+    def forward(
         self,
         hidden: Float[Tensor, "B K D"],
         position: Float[Tensor, "B K D"],
@@ -37,15 +37,14 @@ class QueryAttention(nn.Module):
         values: Float[Tensor, "B M N d"],
         key_mask: Bool[Tensor, "B N"] | None = None,
     ) -> Float[Tensor, "B K D"]:
-        """What each normalised query reads of other rows, projected."""
+        """What each normalised query reads of N rows, projected; masked rows are read by none.
+
+        Args:
+            hidden: normalised queries.
+            position: theirs.
+            keys: of :meth:`keys_and_values`: the queries' own where they attend to each other, or the anchors'.
+            values: likewise.
+            key_mask: False for padding.
+        """
         query = split_heads(self.query(hidden + position), self.num_heads)
         return self.output(attend(query, keys, values, key_mask, self.dropout if self.training else 0.0))
-
-    def forward(
-        self,
-        hidden: Float[Tensor, "B K D"],
-        position: Float[Tensor, "B K D"],
-        query_mask: Bool[Tensor, "B K"] | None = None,
-    ) -> Float[Tensor, "B K D"]:
-        """What each normalised query reads of the others and itself; masked queries are read by none."""
-        return self.read(hidden, position, *self.keys_and_values(hidden, position), query_mask)

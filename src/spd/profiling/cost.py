@@ -49,6 +49,13 @@ PARTS = (
 )
 """The components in the order in which an image meets them."""
 
+ANCHORS = "anchors"
+"""A row of anchored models: what the decoder's modules do for the anchors while the image is encoded. They have no
+parameters of their own."""
+
+
+_DECODER_PARTS = frozenset(part.name for part in PARTS if part.stage == "decode")
+
 
 class PlanFigure(NamedTuple):
     """What the plan says of a component; None where it says nothing."""
@@ -173,12 +180,17 @@ def model_cost(config: ModelConfig, image_size: tuple[int, int], num_queries: in
         query_points = torch.empty(1, num_queries, 2)
     macs = _MacCounter(model)
     with torch.no_grad(), macs:
-        model(images, query_points)
+        memory = model.encode(images)
+        macs.stage = "decode"
+        model.decode(memory, query_points)
     parameters = _parameters_by_part(model)
-    components = tuple(
+    components = [
         ComponentCost(part.name, part.stage, parameters[part.name], macs.by_part[part.name]) for part in PARTS
-    )
-    return ModelCost(components, macs.sampling)
+    ]
+    if config.interaction == "anchored":
+        last_of_encode = sum(part.stage == "encode" for part in PARTS)
+        components.insert(last_of_encode, ComponentCost(ANCHORS, "encode", 0, macs.by_part[ANCHORS]))
+    return ModelCost(tuple(components), macs.sampling)
 
 
 def plan_figure(config: ModelConfig, image_size: tuple[int, int], num_queries: int, name: str) -> PlanFigure:
@@ -217,6 +229,8 @@ class _MacCounter(TorchFunctionMode):
         super().__init__()
         self.by_part: Counter[str] = Counter()
         self.sampling = 0
+        self.stage: Stage = "encode"
+        """Of what is called now."""
         self._running: list[tuple[str | None, nn.Module]] = []
         for name, module in model.named_modules():
             module.register_forward_pre_hook(self._entering(name))
@@ -236,7 +250,8 @@ class _MacCounter(TorchFunctionMode):
         if func in _PRODUCTS:
             part, _ = self._running[-1]
             assert part is not None, f"a product of {self._running[-1][1]} is in no component"
-            self.by_part[part] += _PRODUCTS[func](output, *args)
+            is_anchors = self.stage == "encode" and part in _DECODER_PARTS
+            self.by_part[ANCHORS if is_anchors else part] += _PRODUCTS[func](output, *args)
         elif func is F.grid_sample:
             weighted = any(isinstance(module, DeformableAttention) for _, module in self._running)
             self.sampling += (5 if weighted else 4) * output.numel()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -11,7 +12,7 @@ import pytest
 import tyro
 
 from spd.cli import main as cli
-from spd.cli.errors import CommandFailed
+from spd.cli.errors import CommandFailed, one_line_warnings
 from spd.cli.main import COMMANDS, Command, main, parse, switches, unboxed
 
 
@@ -181,6 +182,12 @@ def test_help_of_a_command_has_its_docstring(install: Install, capsys: pytest.Ca
     assert text.startswith("usage: spd echo ")
     assert "spd echo x" in text
     assert "--fast-mode" in text
+
+
+def test_a_warning_is_one_line() -> None:
+    with one_line_warnings():
+        assert warnings.formatwarning("two\nlines", UserWarning, "file.py", 7) == "spd: warning: two lines\n"
+    assert "file.py:7: UserWarning" in warnings.formatwarning("plain", UserWarning, "file.py", 7)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

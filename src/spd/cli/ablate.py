@@ -11,6 +11,8 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +104,9 @@ def run(options: Options) -> None:
     for number, row in enumerate(missing, start=1):
         note(f"training {number} of {len(missing)}: {row.variant}, seed {row.seed}")
         try:
-            run_row(row, protocol, options.data, options.output)
+            # Lightning's bars belong on standard error: the table, or the one JSON document, is all that goes out.
+            with contextlib.redirect_stdout(sys.stderr):
+                run_row(row, protocol, options.data, options.output)
         except NonFiniteLossError as error:
             raise CommandFailed(f"{row.variant}, seed {row.seed}: {error}") from error
     rows = read_rows(options.output, protocol)

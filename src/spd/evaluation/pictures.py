@@ -118,7 +118,7 @@ def _by_scene(models: Sequence[ModelReport]) -> bytes:
         )
     axes.set_yticks(np.arange(len(scenes)), [f"{scene.replace('_', ' ')} ({count})" for scene, count in scenes])
     axes.set_ylim(-0.6, len(scenes) - 0.4)
-    axes.set_xlabel("AbsRel, mean over images ± standard error (number of images in brackets)")
+    axes.set_xlabel("AbsRel ± standard error (images in brackets)")
     if len(models) > 1:
         axes.legend(loc="lower right")
     return _png(figure)

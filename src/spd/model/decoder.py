@@ -8,7 +8,7 @@ alone and are part of its memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from spd.model.memory import ImageMemory
 from spd.model.query_attention import QueryAttention
 from spd.model.query_seed import QuerySeed
 from spd.model.spatial_canvas import CanvasAccess, CanvasPlaces, SpatialCanvas, canvas_places
+
+Offered: TypeAlias = "tuple[Tensor, Tensor] | None"
+"""Keys and values of attention between queries, (B, M, N, d) each; None where the model has no such attention."""
 
 
 class DecoderLayer(nn.Module):
@@ -97,21 +100,21 @@ class DecoderLayer(nn.Module):
             return canvas
         return shared_canvas.write(canvas, places, self.canvas_access.to_write(hidden), query_mask)
 
-    def keys_and_values(self, hidden: Float[Tensor, "B A D"], position: Float[Tensor, "B A D"]) -> tuple[Tensor, ...]:
-        """What rows offer to the attention of this layer, (B, M, A, d) twice; nothing without attention."""
+    def keys_and_values(self, hidden: Float[Tensor, "B A D"], position: Float[Tensor, "B A D"]) -> Offered:
+        """What rows offer to the attention of this layer; nothing without attention."""
         if self.query_attention is None:
-            return ()
+            return None
         return self.query_attention.keys_and_values(self.query_norm(hidden), position)
 
     def attend_to(
         self,
         hidden: Float[Tensor, "B K D"],
         position: Float[Tensor, "B K D"],
-        offered: tuple[Tensor, ...],
+        offered: Offered,
         key_mask: Bool[Tensor, "B N"] | None = None,
     ) -> Float[Tensor, "B K D"]:
         """Attention to the rows that ``offered`` their keys and values, then the feed-forward."""
-        if self.query_attention is not None:
+        if self.query_attention is not None and offered is not None:
             hidden = hidden + self.query_attention(self.query_norm(hidden), position, *offered, key_mask)
         return hidden + self.ffn(self.ffn_norm(hidden))
 
@@ -202,15 +205,17 @@ class Decoder(nn.Module):
         start = self._start(memory, grid.expand(memory.levels[0].shape[0], -1, -1))
         hidden, canvases = start.hidden, [_first_canvas(memory)]
         places = self._places(start, canvases[0])
-        offered: list[tuple[Tensor, ...]] = []
+        offered: list[tuple[Tensor, Tensor]] = []
         num_layers = len(self.layers())
         for number, (layer, source) in enumerate(self._layers_with_sources(memory, start.reference_points), start=1):
             hidden = layer.look(hidden, source, canvases[-1], start.canvas_points)
             canvases.append(layer.write(hidden, canvases[-1], self.canvas, places))
-            offered.append(layer.keys_and_values(hidden, start.position))
+            offer = layer.keys_and_values(hidden, start.position)
+            if offer is not None:
+                offered.append(offer)
             if number < num_layers or finish:
-                hidden = layer.attend_to(hidden, start.position, offered[-1])
-        keys, values = zip(*offered, strict=True) if offered[0] else ((), ())
+                hidden = layer.attend_to(hidden, start.position, offer)
+        keys, values = zip(*offered, strict=True) if offered else ((), ())
         anchored = memory._replace(canvases=tuple(canvases), anchor_keys=keys, anchor_values=values)
         return anchored, self._read_final(canvases[-1], start, hidden) if finish else None
 
@@ -223,14 +228,15 @@ class Decoder(nn.Module):
             self._layers_with_sources(memory, start.reference_points), memory.canvases[:-1], strict=True
         ):
             hidden = layer.look(hidden, source, canvas, start.canvas_points)
-            hidden = layer.attend_to(hidden, start.position, () if offered is None else next(offered))
+            hidden = layer.attend_to(hidden, start.position, None if offered is None else next(offered))
         return self._read_final(memory.canvases[-1], start, hidden)
 
     def _start(self, memory: ImageMemory, query_points: Float[Tensor, "B K 2"]) -> Start:
         query_points = query_points.to(location_dtype(memory.levels[0]))
         alignment = self.config.alignment
         reference_points = tuple(pixels_to_cells(query_points, stride, alignment) for stride in STRIDES)
-        return Start(*self.seed(memory.levels, reference_points, query_points, memory.image_size), reference_points)
+        hidden, position = self.seed(memory.levels, reference_points, query_points, memory.image_size)
+        return Start(hidden, position, reference_points)
 
     def _places(self, start: Start, canvas: Float[Tensor, "B D H W"]) -> CanvasPlaces:
         height, width = canvas.shape[-2:]
@@ -245,7 +251,7 @@ class Decoder(nn.Module):
     def _layers_with_sources(
         self, memory: ImageMemory, reference_points: tuple[Tensor, ...]
     ) -> Iterator[tuple[DecoderLayer, tuple]]:
-        sources = [(reference_points, memory.value_maps)] * len(self.deformable_layers)
+        sources: list[tuple] = [(reference_points, memory.value_maps)] * len(self.deformable_layers)
         sources += zip(memory.l3_keys, memory.l3_values, strict=True)
         sources += zip(memory.l4_keys, memory.l4_values, strict=True)
         return zip(self.layers(), sources, strict=True)

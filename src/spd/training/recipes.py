@@ -29,13 +29,20 @@ def plan_v14() -> TrainConfig:
 
 
 def nyu_atto() -> TrainConfig:
-    """The small model on NYU Depth V2 from random weights: somewhat over an hour on two CPU cores."""
+    """The small model on NYU Depth V2 from random weights: under two hours on two CPU cores."""
     return TrainConfig(
         model=ModelConfig.atto(dropout=0.0),
-        data=DataConfig(root=_nyu()),
+        data=DataConfig(
+            root=_nyu(),
+            # Strong, since 695 images are soon known by heart.
+            zoom=(0.65, 1.5),
+            color_jitter=(0.4, 0.4, 0.4, 0.1),
+            query_schedule="log_uniform",
+            query_range=(16, 256),
+        ),
         optimizer=OptimizerConfig(learning_rate=4e-4, warmup_steps=200),
         output=Path("runs/nyu-atto"),
-        max_steps=3600,
+        max_steps=5200,
         validate_every=5,
     )
 

@@ -33,3 +33,10 @@ def test_says_how_each_architecture_is_used() -> None:
     for wrong in ("spd.load(", "see each other", "decoder layers"):
         assert wrong not in bilinear_card
     assert "{" not in spd_card + bilinear_card
+
+
+def test_says_what_a_point_sees_in_either_mode() -> None:
+    card = model_card(ModelConfig.tiny(interaction="anchored", anchor_stride=16), 1, {})
+    assert "gaps between the anchors, about 16 pixels" in card
+    assert "see each other" not in card
+    assert "{" not in card

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import timm
 
-from spd.config import Architecture, ModelConfig
+from spd.config import Architecture, Interaction, ModelConfig
 
 _CARD = """---
 library_name: spd
@@ -75,8 +75,7 @@ _TEXTS: Mapping[Architecture, _Text] = {
         loading='import spd\n\npredictor = spd.load("FOLDER")',
         sizes="| query width, decoder layers | {config.embed_dim}, {config.num_layers} |\n"
         "| interaction of queries | {config.interaction} |",
-        limit="Points of one question see each other: the answer at a pixel depends slightly on which others are asked "
-        "with it.",
+        limit="{limit}",
     ),
     "bilinear": _Text(
         title="Bilinear + MLP, a baseline of Sparse Query-Point Depth",
@@ -87,6 +86,14 @@ _TEXTS: Mapping[Architecture, _Text] = {
         limit="A point is judged by its surroundings in the image, some tens of pixels: the network sees no objects "
         "and no room.",
     ),
+}
+
+
+_SPD_LIMITS: Mapping[Interaction, str] = {
+    "joint": "Points of one question see each other: the answer at a pixel depends slightly on which others are asked "
+    "with it.",
+    "anchored": "An object smaller than the gaps between the anchors, about {config.anchor_stride} pixels, is known "
+    "to the points on it alone.",
 }
 
 
@@ -106,7 +113,10 @@ def model_card(config: ModelConfig, parameters: int, provenance: Mapping[str, An
     training = "\n".join(f"- {name}: {_one_line(value)}" for name, value in provenance.items()) or "Not recorded."
     text = _TEXTS[config.architecture]
     return _CARD.format(
-        text=text._replace(sizes=text.sizes.format(config=config)),
+        text=text._replace(
+            sizes=text.sizes.format(config=config),
+            limit=text.limit.format(limit=_SPD_LIMITS[config.interaction].format(config=config)),
+        ),
         config=config,
         encoder=config.encoder if config.architecture == "spd" else f"{config.encoder}, first stage",
         parameters=parameters,

@@ -14,6 +14,10 @@ OffsetUnit = Literal["cell", "normalized"]
 Interaction = Literal["joint", "anchored"]
 Part = Literal["learned_offsets", "query_attention", "canvas", "depth_scale"]
 
+MIN_DEPTH_M = 1e-3
+MAX_DEPTH_M = 10.0
+"""True depth between these (both excluded) counts when models are scored and constants fitted."""
+
 # What a config.json may say in words: the command line checks these itself.
 _CHOICES = {
     "architecture": get_args(Architecture),

@@ -147,7 +147,7 @@ def test_a_loss_on_queries_reaches_every_weight(small: ModelConfig):
     assert without == []
 
 
-def test_dense_anchors_and_queries_share_their_weights(small: ModelConfig, lively: SPD):
+def test_both_modes_have_the_same_weights(small: ModelConfig, lively: SPD):
     anchored = _lively(small)
     assert anchored.state_dict().keys() == lively.state_dict().keys()
     anchored.load_state_dict(lively.state_dict())

@@ -13,13 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from spd.config import MAX_DEPTH_M, MIN_DEPTH_M
 from spd.coordinates import pixels_to_cells, read_bilinear, resize_points
 from spd.data.rgbd import RGBDDataset, read_depth
 from spd.data.transforms import Geometry, resize_depth
 from spd.predictor import Predictor
-
-MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 10.0
-"""True depths strictly between these count, as in evaluation."""
 
 _BINS_PER_M = 10_000
 

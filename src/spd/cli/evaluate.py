@@ -74,6 +74,7 @@ def run(options: Options) -> None:
     from spd.data.rgbd import RGBDDataset
     from spd.evaluation.contenders import contenders
     from spd.evaluation.pictures import draw_report
+    from spd.evaluation.predictions import data_checksum
     from spd.evaluation.protocol import askings
     from spd.evaluation.report import as_document, make_report
     from spd.files import write_files
@@ -83,10 +84,11 @@ def run(options: Options) -> None:
     ways = askings(options.num_queries, dense=options.dense)
     chosen = contenders(options.model, options.checkpoint, options.depth_anything)
     dataset = RGBDDataset(options.data, [options.split])
+    checksum = data_checksum(dataset, options.data)
     answers, consistency = {}, {}
     for contender in chosen:
         predictor = _build(contender, options)
-        answers[contender.name] = _answers(contender, predictor, dataset, ways, options)
+        answers[contender.name] = _answers(contender, predictor, dataset, checksum, ways, options)
         if options.consistency:
             consistency[contender.name] = _consistency(contender, predictor, dataset, options)
     report = make_report(answers, consistency)
@@ -127,18 +129,31 @@ def _consistency(
 
 
 def _answers(
-    contender: Contender, predictor: Predictor, dataset: RGBDDataset, ways: Sequence[Asking], options: Options
+    contender: Contender,
+    predictor: Predictor,
+    dataset: RGBDDataset,
+    dataset_checksum: str,
+    ways: Sequence[Asking],
+    options: Options,
 ) -> list[Answers]:
     """Of one model, from its files where they are there, else asked now and written."""
     from spd.evaluation.contenders import model_checksum
-    from spd.evaluation.predictions import identity, read_predictions, write_predictions
+    from spd.evaluation.predictions import Identity, read_predictions, write_predictions
     from spd.evaluation.protocol import predict
     from spd.evaluation.report import Answers
 
     checksum = model_checksum(predictor)
     folder = options.output / contender.name
     identities = {
-        way: identity(contender.model, checksum, dataset, options.data, split=options.split, crop=options.crop, way=way)
+        way: Identity(
+            model=contender.model,
+            model_checksum=checksum,
+            data=options.data.resolve().name,
+            data_checksum=dataset_checksum,
+            split=options.split,
+            crop=options.crop,
+            asking=way.name,
+        )
         for way in ways
     }
     paths = {way: folder / f"{options.split}-{way.name}.npz" for way in ways}

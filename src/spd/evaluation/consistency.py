@@ -26,6 +26,8 @@ COMPANIONS = (0, 48, 240, 1008)
 NUM_SETS = 3
 """Random sets of each size; one where there are no companions."""
 
+_NUM_POINTS = NUM_PIXELS + REFERENCE_COMPANIONS + NUM_SETS * sum(COMPANIONS)
+
 
 class ConsistencyRow(NamedTuple):
     """Changes of the fixed pixels' log depth against the reference, for one number of companions."""
@@ -69,9 +71,6 @@ def measure_consistency(
         ConsistencyRow(number, float(np.mean(values)), float(np.percentile(values, 99)))
         for number, values in ((number, np.concatenate(parts)) for number, parts in changes.items())
     )
-
-
-_NUM_POINTS = NUM_PIXELS + REFERENCE_COMPANIONS + NUM_SETS * sum(COMPANIONS)
 
 
 def _sets(others: Float[np.ndarray, "N 2"]) -> Iterator[tuple[int, Float[np.ndarray, "C 2"]]]:

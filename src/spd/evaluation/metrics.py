@@ -9,9 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Real
 
-MIN_DEPTH_M = 1e-3
-MAX_DEPTH_M = 10.0
-"""True depth between these (both excluded) counts; predictions are clamped to them."""
+from spd.config import MAX_DEPTH_M, MIN_DEPTH_M
 
 
 class Metrics(NamedTuple):

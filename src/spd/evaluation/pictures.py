@@ -14,7 +14,7 @@ from spd.data.rgbd import read_image
 from spd.evaluation.breakdown import NUM_COLUMNS, NUM_ROWS
 from spd.evaluation.metrics import clamp_depth
 from spd.evaluation.protocol import ImagePrediction
-from spd.evaluation.report import ModelReport, Report, picture_name
+from spd.evaluation.report import ModelReport, Report
 from spd.files import write_files
 
 _NUM_EXTREMES = 4
@@ -31,13 +31,13 @@ def draw_report(report: Report, data_root: Path, folder: Path) -> list[Path]:
     """
     pictures = {}
     if any(len(model.results) > 1 for model in report.models) and report.num_shared_points:
-        pictures[picture_name(folder, "abs_rel_by_queries")] = _by_queries(report)
-    pictures[picture_name(folder, "error_by_depth")] = _by_depth(report.models)
-    pictures[picture_name(folder, "error_by_part")] = _by_part(report.models)
+        pictures[folder / "abs_rel_by_queries.png"] = _by_queries(report)
+    pictures[folder / "error_by_depth.png"] = _by_depth(report.models)
+    pictures[folder / "error_by_part.png"] = _by_part(report.models)
     if any(model.breakdown.by_scene for model in report.models):
-        pictures[picture_name(folder, "error_by_scene")] = _by_scene(report.models)
+        pictures[folder / "error_by_scene.png"] = _by_scene(report.models)
     for model in report.models:
-        pictures[picture_name(folder, "worst_and_best", model.name)] = _extremes(model, data_root)
+        pictures[folder / f"worst_and_best-{model.name}.png"] = _extremes(model, data_root)
     write_files(pictures)
     return list(pictures)
 

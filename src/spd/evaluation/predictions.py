@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spd.data.rgbd import MANIFEST, RGBDDataset
-from spd.evaluation.protocol import PROTOCOL_VERSION, Asking, Crop, ImagePrediction
+from spd.evaluation.protocol import PROTOCOL_VERSION, ImagePrediction
 from spd.files import write_files
 
 _FORMAT_VERSION = 1
@@ -59,13 +59,6 @@ def data_checksum(dataset: RGBDDataset, root: Path) -> str:
     for frame in dataset.frames:
         digest.update(f"{frame.image.stat().st_size} {frame.depth.stat().st_size}\n".encode())
     return digest.hexdigest()
-
-
-def identity(
-    model: str, model_checksum: str, dataset: RGBDDataset, root: Path, *, split: str, crop: Crop, way: Asking
-) -> Identity:
-    """The identity of answers that are about to be asked for."""
-    return Identity(model, model_checksum, root.resolve().name, data_checksum(dataset, root), split, crop, way.name)
 
 
 def write_predictions(path: Path, predictions: Sequence[ImagePrediction], of: Identity) -> None:

@@ -16,8 +16,8 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Real
 
+from spd.config import MAX_DEPTH_M, MIN_DEPTH_M
 from spd.data.rgbd import Frame, RGBDDataset
-from spd.evaluation.metrics import MAX_DEPTH_M, MIN_DEPTH_M
 
 Crop = Literal["eigen", "none"]
 

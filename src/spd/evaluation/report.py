@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from spd.config import MAX_DEPTH_M, MIN_DEPTH_M
 from spd.evaluation.breakdown import Breakdown, break_down
 from spd.evaluation.consistency import ConsistencyRow
-from spd.evaluation.metrics import MAX_DEPTH_M, MIN_DEPTH_M
 from spd.evaluation.predictions import Identity
 from spd.evaluation.protocol import Asking, ImagePrediction, num_points_asked
 from spd.evaluation.scores import Scores, score, shared_abs_rel
@@ -155,8 +154,3 @@ def _breakdown_document(breakdown: Breakdown) -> dict[str, Any]:
         "by_part_abs_rel": by_part,
         "by_scene": [error._asdict() for error in breakdown.by_scene],
     }
-
-
-def picture_name(root: Path, kind: str, model: str | None = None) -> Path:
-    """Where a picture of the report goes."""
-    return root / (f"{kind}.png" if model is None else f"{kind}-{model}.png")

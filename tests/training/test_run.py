@@ -155,6 +155,13 @@ def test_two_processes_train_and_save_one_checkpoint(rooms: Path, tmp_path: Path
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == 3
 
 
+def test_mixed_precision_trains(rooms: Path, tmp_path: Path) -> None:
+    result = train(rooms, tmp_path / "out", "--precision", "bf16", "--max-steps", "2", "--validate-every", "0")
+    assert result.returncode == 0, result.stderr
+    weights = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(weight.isfinite().all() for weight in weights.values())
+
+
 def test_exploding_loss_names_the_batch(rooms: Path, tmp_path: Path) -> None:
     result = train(rooms, tmp_path / "run", "--optimizer.learning-rate", "1e30", "--optimizer.gradient-clip", "1e30")
     assert result.returncode == 1

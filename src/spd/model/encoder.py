@@ -11,6 +11,7 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from spd.model.attention import MapTransformer
+from spd.model.response_norm import replace_response_norms
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -105,6 +106,7 @@ def _create_backbone(name: str) -> ConvNeXt:
     # (convnext_tiny_hnf) have that norm before the head, as norm_pre.
     backbone.head = nn.Identity()  # type: ignore[assignment]
     backbone.norm_pre = nn.Identity()
+    replace_response_norms(backbone)
     return backbone
 
 

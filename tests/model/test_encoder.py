@@ -229,4 +229,5 @@ def test_response_norm_of_a_map_of_zeros_has_finite_gradients():
     norm = ResponseNorm(GlobalResponseNorm(4, channels_last=False))
     features = torch.zeros(1, 4, 3, 2, requires_grad=True)
     norm(features).sum().backward()
-    assert features.grad is not None and features.grad.isfinite().all()
+    assert features.grad is not None
+    assert features.grad.isfinite().all()

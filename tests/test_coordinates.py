@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,12 +13,12 @@ from torch import Tensor
 from spd.config import Alignment
 from spd.coordinates import (
     STRIDES,
-    cells_to_grid,
     location_dtype,
     nearest_cell,
     pixels_to_cells,
     read_bilinear,
     resize_points,
+    weighted_rows,
 )
 
 HEIGHT, WIDTH = 64, 96
@@ -84,11 +85,6 @@ def test_nearest_cell_stays_on_the_map() -> None:
     assert nearest_cell(cells, 2, 3, "center").tolist() == [0, 5, 3]
 
 
-def test_cells_to_grid_puts_the_edges_at_one() -> None:
-    edges = torch.tensor([[-0.5, -0.5], [2.5, 1.5], [1.0, 0.5]])
-    torch.testing.assert_close(cells_to_grid(edges, 2, 3), torch.tensor([[-1.0, -1.0], [1.0, 1.0], [0.0, 0.0]]))
-
-
 @given(
     height=st.integers(1, 5),
     width=st.integers(1, 5),
@@ -99,6 +95,29 @@ def test_read_bilinear_against_a_loop(height: int, width: int, positions: list[t
     cells = torch.tensor([positions, positions[::-1]], dtype=torch.float64)
     expected = [[bilinear_by_hand(features[b].numpy(), *xy) for xy in cells[b].tolist()] for b in range(2)]
     np.testing.assert_allclose(read_bilinear(features, cells).numpy(), np.array(expected), atol=1e-10)
+
+
+def test_a_gather_equals_the_fused_sum() -> None:
+    """What exported graphs run, against what runs everywhere else, gradients included."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(7, 3, generator=generator), torch.rand(5, 4, generator=generator)]
+    table, weights = (tensor.double().requires_grad_() for tensor in inputs)
+    rows = torch.randint(0, 7, (5, 4), generator=generator)
+    fused = weighted_rows(table, rows, weights)
+    with mock.patch("torch.compiler.is_exporting", return_value=True):
+        gathered = weighted_rows(table, rows, weights)
+    torch.testing.assert_close(gathered, fused, atol=1e-14, rtol=0)
+    towards = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    expected = torch.autograd.grad(fused, (table, weights), towards)
+    for ours, theirs in zip(torch.autograd.grad(gathered, (table, weights), towards), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-14, rtol=0)
+
+
+def test_a_position_that_is_no_number_reads_no_number() -> None:
+    """It ends a training with a clear error, where an index out of range would end the process."""
+    read = read_bilinear(torch.ones(1, 2, 3, 4), torch.tensor([[[float("nan"), 1.0], [1.0, 1.0]]]))
+    assert read[0, 0].isnan().all()
+    assert read[0, 1].tolist() == [1.0, 1.0]
 
 
 def test_beyond_the_border_is_the_border() -> None:

@@ -13,6 +13,8 @@ eight bits of precision, which on L1 is off by more than half a cell.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -58,25 +60,33 @@ def nearest_cell(
 def surrounding_cells(
     cells: Float[Tensor, "*batch 2"], height: int, width: int
 ) -> tuple[Int[Tensor, "*batch 4"], Float[Tensor, "*batch 4"]]:
-    """Row-major indices of the four cells that :func:`read_bilinear` reads at xy, and their weights.
+    """Row-major indices of the four cells that a bilinear read at xy takes, and their weights.
 
-    Clamped to the map as there, so that on its border a cell may come twice; the weights of a position add up to 1.
+    Positions beyond the border are moved to it; the weights of a position add up to 1.
 
     Example:
         >>> index, weight = surrounding_cells(torch.tensor([[1.25, 0.5]]), height=2, width=3)
         >>> index.tolist(), weight.tolist()
         ([[1, 2, 4, 5]], [[0.375, 0.125, 0.375, 0.125]])
     """
-    x = cells[..., 0].clamp(0, width - 1)
-    y = cells[..., 1].clamp(0, height - 1)
-    left, top = x.floor(), y.floor()
-    right_share, bottom_share = x - left, y - top
-    columns = torch.stack((left, (left + 1).clamp(max=width - 1)), dim=-1).long()
-    rows = torch.stack((top, (top + 1).clamp(max=height - 1)), dim=-1).long()
-    index = rows[..., :, None] * width + columns[..., None, :]
-    of_columns = torch.stack((1 - right_share, right_share), dim=-1)
-    of_rows = torch.stack((1 - bottom_share, bottom_share), dim=-1)
-    return index.flatten(-2), (of_rows[..., :, None] * of_columns[..., None, :]).flatten(-2)
+    left, right_share = _cell_and_share(cells[..., 0], width)
+    top, bottom_share = _cell_and_share(cells[..., 1], height)
+    first = top * width + left
+    right, below = int(width > 1), width * int(height > 1)
+    index = torch.stack((first, first + right, first + below, first + (below + right)), dim=-1)
+    left_share, top_share = 1 - right_share, 1 - bottom_share
+    of_cells = (top_share * left_share, top_share * right_share, bottom_share * left_share, bottom_share * right_share)
+    return index, torch.stack(of_cells, dim=-1)
+
+
+def _cell_and_share(position: Float[Tensor, "*batch"], length: int) -> tuple[Int[Tensor, "*batch"], Tensor]:
+    """On one axis: the cell at or before a position, and the share of the one after it.
+
+    Clamped as an integer, so that a position that is not a number still names a cell, and is no number in its share.
+    """
+    inside = position.clamp(0, length - 1)
+    before = inside.long().clamp(0, max(length - 2, 0))
+    return before, inside - before
 
 
 def anchor_points(image_size: tuple[int, int], stride: int) -> Float[Tensor, "A 2"]:
@@ -96,21 +106,57 @@ def anchor_points(image_size: tuple[int, int], stride: int) -> Float[Tensor, "A 
     return torch.stack((columns, rows), dim=-1).flatten(0, 1)
 
 
-def cells_to_grid(cells: Float[Tensor, "*batch 2"], height: int, width: int) -> Float[Tensor, "*batch 2"]:
-    """xy cells to the [-1, 1] of ``grid_sample`` with ``align_corners=False``: (2x + 1) / W - 1."""
-    size = cells.new_tensor((width, height))
-    return (2 * cells + 1) / size - 1
+class BilinearReads(NamedTuple):
+    """Where reads of a batch of maps take their values: the same for every map of one size."""
+
+    rows: Int[Tensor, "B K 4"]
+    """Of the table that holds the cells of all images, one after the other."""
+    weights: Float[Tensor, "B K 4"]
+
+
+def bilinear_reads(cells: Float[Tensor, "B K 2"], height: int, width: int) -> BilinearReads:
+    """The cells around xy positions, clamped to the map, and their weights."""
+    index, weights = surrounding_cells(cells, height, width)
+    return BilinearReads(index + first_rows(cells, height * width)[:, None, None], weights)
+
+
+def first_rows(batch: Float[Tensor, "B ..."], num_cells: int) -> Int[Tensor, "B"]:
+    """Where each image's cells begin in the table of all images' cells; made on the device, without a transfer."""
+    return torch.arange(batch.shape[0], device=batch.device) * num_cells
+
+
+def as_table(features: Float[Tensor, "B C H W"]) -> Float[Tensor, "N C"]:
+    """The cells of all images as rows, in row-major order; no copy where the channels lie innermost in memory."""
+    return features.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def read_bilinear(features: Float[Tensor, "B C H W"], cells: Float[Tensor, "B K 2"]) -> Float[Tensor, "B K C"]:
-    """Features at xy positions in their own cells; beyond the border the border's value.
+    """Features at xy positions in their own cells; beyond the border the border's value."""
+    return read_cells(features, bilinear_reads(cells, features.shape[-2], features.shape[-1]))
 
-    Reads in the precision of the locations and answers in that of the features.
+
+def read_cells(features: Float[Tensor, "B C H W"], reads: BilinearReads) -> Float[Tensor, "B K C"]:
+    """Features at positions that :func:`bilinear_reads` has turned into rows.
+
+    Weights come from locations of full precision and are rounded to that of the features; sums are float32 at least.
     """
-    height, width = features.shape[-2:]
-    grid = cells_to_grid(cells, height, width).unsqueeze(1)
-    read = F.grid_sample(features.to(cells.dtype), grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return read.squeeze(2).transpose(1, 2).to(features.dtype)
+    batch, num_queries = reads.rows.shape[:2]
+    read = weighted_rows(as_table(features), reads.rows.flatten(0, 1), reads.weights.flatten(0, 1))
+    return read.view(batch, num_queries, features.shape[1])
+
+
+def weighted_rows(
+    table: Float[Tensor, "R C"], rows: Int[Tensor, "N S"], weights: Float[Tensor, "N S"]
+) -> Float[Tensor, "N C"]:
+    """Σ over s of weight · row: one fused kernel, where it exists.
+
+    ``embedding_bag`` never stores the rows that it reads. Exported graphs have no such operator and gather them.
+    """
+    weights = weights.to(table.dtype)
+    if torch.compiler.is_exporting():
+        gathered = table.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+        return torch.matmul(weights.unsqueeze(1), gathered).squeeze(1)
+    return F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")
 
 
 def resize_points(

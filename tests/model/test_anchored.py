@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spd.config import ModelConfig
-from spd.coordinates import CANVAS_LEVEL, STRIDES, anchor_points, pixels_to_cells
+from spd.coordinates import CANVAS_LEVEL, STRIDES, anchor_points, bilinear_reads, pixels_to_cells
 from spd.model.attention import attend, split_heads
 from spd.model.memory import ImageMemory
 from spd.model.spatial_canvas import canvas_places
@@ -57,13 +57,14 @@ def _masked_pass(model: SPD, images: Tensor, query_points: Tensor) -> Tensor:
     references = [pixels_to_cells(points, stride, config.alignment) for stride in STRIDES]
     hidden, position = decoder.seed(levels, references, points, memory.image_size)
     canvas = levels[CANVAS_LEVEL]
+    reads = bilinear_reads(references[CANVAS_LEVEL], *canvas.shape[-2:])
     places = canvas_places(references[CANVAS_LEVEL], *canvas.shape[-2:], "bilinear", config.alignment)
     sources = [(references, memory.value_maps)] * config.num_deformable_layers
     sources += zip(memory.l3_keys, memory.l3_values, strict=True)
     sources += zip(memory.l4_keys, memory.l4_values, strict=True)
     for layer, source in zip(decoder.layers(), sources, strict=True):
         hidden = hidden + layer.cross_attention(layer.cross_norm(hidden), *source)
-        hidden = layer.canvas_access.read(hidden, canvas, references[CANVAS_LEVEL])
+        hidden = layer.canvas_access.read(hidden, canvas, reads)
         canvas = decoder.canvas.write(canvas, places, layer.canvas_access.to_write(hidden), is_anchor)
         attention, normed = layer.query_attention, layer.query_norm(hidden)
         query, key = (
@@ -72,7 +73,7 @@ def _masked_pass(model: SPD, images: Tensor, query_points: Tensor) -> Tensor:
         value = split_heads(attention.value(normed), attention.num_heads)
         hidden = hidden + attention.output(attend(query, key, value, is_anchor))
         hidden = hidden + layer.ffn(layer.ffn_norm(hidden))
-    return model.depth_head(decoder.canvas.read_final(canvas, references[CANVAS_LEVEL], hidden))
+    return model.depth_head(decoder.canvas.read_final(canvas, reads, hidden))
 
 
 def test_encode_then_decode_is_one_masked_pass(model: SPD, images: Tensor):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spd.config import ModelConfig
-from spd.coordinates import CANVAS_LEVEL, STRIDES
+from spd.coordinates import CANVAS_LEVEL, STRIDES, bilinear_reads
 from spd.model.decoder import DecoderLayer
 from spd.model.deformable_attention import DeformableAttention
 from spd.model.global_attention import GlobalAttention
@@ -86,14 +86,14 @@ def test_a_layer_is_cross_then_canvas_then_queries_then_feed_forward():
     hidden, position = torch.randn(2, 2, 5, 12, dtype=torch.float64)
     keys, values = torch.randn(2, 2, 3, 7, 4, dtype=torch.float64)
     canvas = torch.randn(2, 12, 3, 4, dtype=torch.float64)
-    points = torch.rand(2, 5, 2, dtype=torch.float64) * 3
+    reads = bilinear_reads(torch.rand(2, 5, 2, dtype=torch.float64) * 3, 3, 4)
     cells = CanvasPlaces(torch.randint(0, 12, (2, 5, 1)), torch.ones(2, 5, 1))
     keep = torch.tensor([[True] * 5, [True, True, False, False, True]])
 
-    result, after = layer(hidden, (keys, values), canvas, shared, points, cells, position, keep)
+    result, after = layer(hidden, (keys, values), canvas, shared, reads, cells, position, keep)
 
     h = hidden + layer.cross_attention(layer.cross_norm(hidden), keys, values)
-    h = layer.canvas_access.read(h, canvas, points)
+    h = layer.canvas_access.read(h, canvas, reads)
     expected_canvas = shared.write(canvas, cells, h, keep)
     normed = layer.query_norm(h)
     h = h + layer.query_attention(normed, position, *layer.query_attention.keys_and_values(normed, position), keep)
@@ -123,7 +123,8 @@ def test_the_last_read_sees_the_canvas_of_the_last_layer(lively: SPD):
         lively(image, points)
     handle.remove()
     hidden, canvas = results[0]
-    expected = lively.decoder.canvas.read_final(canvas, (points + 0.5) / 16 - 0.5, hidden)
+    reads = bilinear_reads((points + 0.5) / 16 - 0.5, *canvas.shape[-2:])
+    expected = lively.decoder.canvas.read_final(canvas, reads, hidden)
     torch.testing.assert_close(seen[0][0], expected)
 
 
@@ -139,9 +140,9 @@ def test_canvas_and_locations_stay_float32_under_autocast(atto: SPD):
     assert len(seen) == 7
     assert states
     for inputs in seen:
-        canvas, canvas_points = inputs[2], inputs[4]
+        canvas, canvas_reads = inputs[2], inputs[4]
         assert canvas.dtype == torch.float32
-        assert canvas_points.dtype == torch.float32
+        assert canvas_reads.weights.dtype == torch.float32
 
 
 class TestWhereLevelsAreRead:

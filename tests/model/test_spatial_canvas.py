@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spd.config import Alignment, CanvasSource, CanvasWrite
-from spd.coordinates import nearest_cell, pixels_to_cells, read_bilinear
+from spd.coordinates import bilinear_reads, nearest_cell, pixels_to_cells, read_bilinear
 from spd.model.spatial_canvas import (
     CanvasAccess,
     CanvasPlaces,
@@ -208,7 +208,8 @@ def test_final_read_adds_the_projected_canvas():
     canvas, hidden = torch.randn(1, 6, 3, 5).double(), torch.randn(1, 1, 6).double()
     between = 0.75 * canvas[0, :, 1, 2] + 0.25 * canvas[0, :, 1, 3]
     expected = hidden[0, 0] + shared.final_projection.weight @ between
-    result = shared.read_final(canvas, torch.tensor([[[2.25, 1.0]]], dtype=torch.float64), hidden)
+    reads = bilinear_reads(torch.tensor([[[2.25, 1.0]]], dtype=torch.float64), 3, 5)
+    result = shared.read_final(canvas, reads, hidden)
     torch.testing.assert_close(result[0, 0], expected)
 
 
@@ -225,7 +226,7 @@ class TestAccess:
         access = self._access()
         canvas, hidden = torch.randn(1, 6, 3, 5).double(), 3 * torch.randn(1, 2, 6).double()
         points = torch.tensor([[[4.0, 2.0], [0.0, 0.5]]], dtype=torch.float64)
-        result = access.read(hidden, canvas, points)
+        result = access.read(hidden, canvas, bilinear_reads(points, 3, 5))
         reads = (canvas[0, :, 2, 4], (canvas[0, :, 0, 0] + canvas[0, :, 1, 0]) / 2)
         for k, read in enumerate(reads):
             state = hidden[0, k]

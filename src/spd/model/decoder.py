@@ -14,7 +14,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from spd.config import ModelConfig
-from spd.coordinates import CANVAS_LEVEL, STRIDES, anchor_points, location_dtype, pixels_to_cells
+from spd.coordinates import (
+    CANVAS_LEVEL,
+    STRIDES,
+    BilinearReads,
+    anchor_points,
+    bilinear_reads,
+    location_dtype,
+    pixels_to_cells,
+)
 from spd.model.attention import FeedForward
 from spd.model.deformable_attention import DeformableAttention
 from spd.model.global_attention import GlobalAttention
@@ -54,7 +62,7 @@ class DecoderLayer(nn.Module):
         source: tuple,
         canvas: Float[Tensor, "B D H W"],
         shared_canvas: SpatialCanvas | None,
-        canvas_points: Float[Tensor, "B K 2"],
+        canvas_reads: BilinearReads,
         places: CanvasPlaces,
         position: Float[Tensor, "B K D"],
         query_mask: Bool[Tensor, "B K"] | None,
@@ -66,12 +74,12 @@ class DecoderLayer(nn.Module):
             source: what the cross-attention reads.
             canvas: F⁽ⁿ⁻¹⁾.
             shared_canvas: the modules that all layers share; None where there is no canvas.
-            canvas_points: the queries in the canvas' cells, where they read.
+            canvas_reads: where the queries read the canvas.
             places: the cells that each query writes to.
             position: added to queries and keys of the attention between queries.
             query_mask: False for padding.
         """
-        hidden = self.look(hidden, source, canvas, canvas_points)
+        hidden = self.look(hidden, source, canvas, canvas_reads)
         canvas = self.write(hidden, canvas, shared_canvas, places, query_mask)
         offered = self.keys_and_values(hidden, position)
         return self.attend_to(hidden, position, offered, query_mask), canvas
@@ -81,11 +89,11 @@ class DecoderLayer(nn.Module):
         hidden: Float[Tensor, "B K D"],
         source: tuple,
         canvas: Float[Tensor, "B D H W"],
-        canvas_points: Float[Tensor, "B K 2"],
+        canvas_reads: BilinearReads,
     ) -> Float[Tensor, "B K D"]:
         """Cross-attention, then the gated read of the canvas."""
         hidden = hidden + self.cross_attention(self.cross_norm(hidden), *source)
-        return hidden if self.canvas_access is None else self.canvas_access.read(hidden, canvas, canvas_points)
+        return hidden if self.canvas_access is None else self.canvas_access.read(hidden, canvas, canvas_reads)
 
     def write(
         self,
@@ -126,11 +134,8 @@ class Start(NamedTuple):
     position: Float[Tensor, "B K D"]
     reference_points: tuple[Tensor, ...]
     """xy in the cells of each level."""
-
-    @property
-    def canvas_points(self) -> Float[Tensor, "B K 2"]:
-        """xy in the canvas' cells."""
-        return self.reference_points[CANVAS_LEVEL]
+    canvas_reads: BilinearReads
+    """The same cells in every layer."""
 
 
 class Decoder(nn.Module):
@@ -187,7 +192,7 @@ class Decoder(nn.Module):
         hidden = start.hidden
         for layer, source in self._layers_with_sources(memory, start.reference_points):
             hidden, canvas = layer(
-                hidden, source, canvas, self.canvas, start.canvas_points, places, start.position, query_mask
+                hidden, source, canvas, self.canvas, start.canvas_reads, places, start.position, query_mask
             )
         return self._read_final(canvas, start, hidden)
 
@@ -208,7 +213,7 @@ class Decoder(nn.Module):
         offered: list[tuple[Tensor, Tensor]] = []
         num_layers = len(self.layers())
         for number, (layer, source) in enumerate(self._layers_with_sources(memory, start.reference_points), start=1):
-            hidden = layer.look(hidden, source, canvases[-1], start.canvas_points)
+            hidden = layer.look(hidden, source, canvases[-1], start.canvas_reads)
             canvases.append(layer.write(hidden, canvases[-1], self.canvas, places))
             offer = layer.keys_and_values(hidden, start.position)
             if offer is not None:
@@ -227,7 +232,7 @@ class Decoder(nn.Module):
         for (layer, source), canvas in zip(
             self._layers_with_sources(memory, start.reference_points), memory.canvases[:-1], strict=True
         ):
-            hidden = layer.look(hidden, source, canvas, start.canvas_points)
+            hidden = layer.look(hidden, source, canvas, start.canvas_reads)
             hidden = layer.attend_to(hidden, start.position, None if offered is None else next(offered))
         return self._read_final(memory.canvases[-1], start, hidden)
 
@@ -236,17 +241,19 @@ class Decoder(nn.Module):
         alignment = self.config.alignment
         reference_points = tuple(pixels_to_cells(query_points, stride, alignment) for stride in STRIDES)
         hidden, position = self.seed(memory.levels, reference_points, query_points, memory.image_size)
-        return Start(hidden, position, reference_points)
+        height, width = memory.levels[CANVAS_LEVEL].shape[-2:]
+        return Start(hidden, position, reference_points, bilinear_reads(reference_points[CANVAS_LEVEL], height, width))
 
     def _places(self, start: Start, canvas: Float[Tensor, "B D H W"]) -> CanvasPlaces:
         height, width = canvas.shape[-2:]
         config = self.config
-        return canvas_places(start.canvas_points, height, width, config.canvas_reduction, config.alignment)
+        points = start.reference_points[CANVAS_LEVEL]
+        return canvas_places(points, height, width, config.canvas_reduction, config.alignment)
 
     def _read_final(
         self, canvas: Float[Tensor, "B D H W"], start: Start, hidden: Float[Tensor, "B K D"]
     ) -> Float[Tensor, "B K D"]:
-        return hidden if self.canvas is None else self.canvas.read_final(canvas, start.canvas_points, hidden)
+        return hidden if self.canvas is None else self.canvas.read_final(canvas, start.canvas_reads, hidden)
 
     def _layers_with_sources(
         self, memory: ImageMemory, reference_points: tuple[Tensor, ...]

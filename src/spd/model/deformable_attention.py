@@ -6,12 +6,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from spd.config import OffsetUnit
-from spd.coordinates import cells_to_grid, location_dtype, read_bilinear
+from spd.coordinates import as_table, first_rows, location_dtype, read_bilinear, surrounding_cells, weighted_rows
 from spd.model.attention import RESIDUAL_GAIN, initialise_linear
 
 
@@ -31,23 +30,18 @@ def deformable_read(
         The heads' sums side by side.
     """
     batch, num_queries, num_heads = sampling_cells.shape[:3]
-    samples = []
+    head = torch.arange(num_heads, device=sampling_cells.device)[:, None, None]
+    read = attention_weights.new_zeros((), dtype=sampling_cells.dtype)
     for level, value in enumerate(value_maps):
         height, width = value.shape[-2:]
-        grid = cells_to_grid(sampling_cells[:, :, :, level], height, width)
-        samples.append(
-            F.grid_sample(
-                value.to(grid.dtype).unflatten(1, (num_heads, -1)).flatten(0, 1),
-                grid.transpose(1, 2).flatten(0, 1),
-                mode="bilinear",
-                padding_mode="border",
-                align_corners=False,
-            )
-        )
-    # (B·M, d, K, L·P) samples against (B·M, 1, K, L·P) weights.
-    weights = attention_weights.transpose(1, 2).reshape(batch * num_heads, 1, num_queries, -1)
-    read = (torch.cat(samples, dim=-1) * weights.to(sampling_cells.dtype)).sum(-1)
-    return read.unflatten(0, (batch, num_heads)).flatten(1, 2).transpose(1, 2).to(value_maps[0].dtype)
+        index, weights = surrounding_cells(sampling_cells[:, :, :, level], height, width)
+        weights = weights * attention_weights[:, :, :, level, :, None].to(weights.dtype)
+        # A row of the table is a cell of one head, (B, H, W, M) in this order.
+        index = index + first_rows(sampling_cells, height * width).view(-1, 1, 1, 1, 1)
+        rows = index * num_heads + head
+        table = as_table(value).unflatten(1, (num_heads, -1)).flatten(0, 1)
+        read = read + weighted_rows(table, rows.flatten(3).flatten(0, 2), weights.flatten(3).flatten(0, 2))
+    return read.to(value_maps[0].dtype).view(batch, num_queries, -1)
 
 
 def deformable_read_reference(

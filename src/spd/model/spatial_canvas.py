@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from spd.config import Alignment, CanvasSource, CanvasWrite
-from spd.coordinates import nearest_cell, read_bilinear, surrounding_cells
+from spd.coordinates import BilinearReads, nearest_cell, read_cells, surrounding_cells
 from spd.model.attention import RESIDUAL_GAIN, initialise_linear
 
 
@@ -127,11 +127,11 @@ class SpatialCanvas(nn.Module):
     def read_final(
         self,
         canvas: Float[Tensor, "B D H W"],
-        reference_points: Float[Tensor, "B K 2"],
+        reads: BilinearReads,
         hidden: Float[Tensor, "B K D"],
     ) -> Float[Tensor, "B K D"]:
         """h + W_final · F⁽⁷⁾(q), what the depth head sees (plan 6.5.3)."""
-        return hidden + self.final_projection(read_bilinear(canvas, reference_points).to(hidden.dtype))
+        return hidden + self.final_projection(read_cells(canvas, reads).to(hidden.dtype))
 
 
 class CanvasAccess(nn.Module):
@@ -155,11 +155,11 @@ class CanvasAccess(nn.Module):
         self,
         hidden: Float[Tensor, "B K D"],
         canvas: Float[Tensor, "B D H W"],
-        reference_points: Float[Tensor, "B K 2"],
+        reads: BilinearReads,
     ) -> Float[Tensor, "B K D"]:
-        """Queries with their gated read of the canvas added; ``reference_points`` are in the canvas' cells."""
+        """Queries with their gated read of the canvas added."""
         gate = self.gate(self.norm(hidden)).sigmoid()
-        read = read_bilinear(canvas, reference_points).to(hidden.dtype)
+        read = read_cells(canvas, reads).to(hidden.dtype)
         return hidden + gate * self.read_projection(read)
 
     def to_write(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from spd.config import ModelConfig
-from spd.model.deformable_attention import DeformableAttention
 from spd.model.spd import SPD
 
 Stage = Literal["encode", "decode"]
@@ -143,8 +142,7 @@ class ModelCost(NamedTuple):
     components: tuple[ComponentCost, ...]
     """In the order of :data:`PARTS`."""
     sampling_macs: int
-    """Of bilinear sampling, in none of the components: four per channel that is read, and in deformable attention one
-    more for the weight of the sample."""
+    """Of bilinear sampling, in none of the components: four per channel that is read."""
 
     def parameters(self, stage: Stage | None = None) -> int:
         """Of one stage, or of the whole model."""
@@ -252,9 +250,9 @@ class _MacCounter(TorchFunctionMode):
             assert part is not None, f"a product of {self._running[-1][1]} is in no component"
             is_anchors = self.stage == "encode" and part in _DECODER_PARTS
             self.by_part[ANCHORS if is_anchors else part] += _PRODUCTS[func](output, *args)
-        elif func is F.grid_sample:
-            weighted = any(isinstance(module, DeformableAttention) for _, module in self._running)
-            self.sampling += (5 if weighted else 4) * output.numel()
+        elif func is F.embedding_bag:
+            rows: Tensor = args[0]
+            self.sampling += rows.numel() * output.shape[-1]
         return output
 
 

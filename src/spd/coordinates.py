@@ -154,8 +154,7 @@ def weighted_rows(
     """
     weights = weights.to(table.dtype)
     if torch.compiler.is_exporting():
-        gathered = table.index_select(0, rows.flatten()).unflatten(0, rows.shape)
-        return torch.matmul(weights.unsqueeze(1), gathered).squeeze(1)
+        return torch.matmul(weights.unsqueeze(1), F.embedding(rows, table)).squeeze(1)
     return F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")
 
 

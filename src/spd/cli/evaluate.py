@@ -57,6 +57,8 @@ class Options:
     """Also ask fixed pixels among many sets of other points, and say how much their answers change."""
     interaction: Literal["joint", "anchored"] | None = None
     """Run spd in another mode than it was trained in; warns."""
+    runtime: Literal["torch", "onnx", "openvino"] = "torch"
+    """Engine of spd and bilinear; for onnx and openvino --checkpoint names folders that spd export wrote."""
     crop: Literal["eigen", "none"] = "eigen"
     """eigen scores the usual inner part of 640x480 images and refuses other sizes; none scores all pixels."""
     device: str | None = None
@@ -115,6 +117,7 @@ def _build(contender: Contender, options: Options) -> Predictor:
             training_frames=training_frames,
             device=options.device,
             interaction=options.interaction,
+            runtime=options.runtime,
             fitting=fitted,
         )
 

@@ -14,7 +14,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -22,6 +22,8 @@ from spd.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from spd.predictor import Predictor
 
 # All points of one question see each other: time grows with the square of their number.
 _LARGEST_GRID = 256
@@ -50,6 +52,10 @@ class Options:
     """Also draw them on the image, .png."""
     device: str | None = None
     """cpu, cuda, cuda:1...; None is cuda where there is one."""
+    interaction: Literal["joint", "anchored"] | None = None
+    """Ask the points in this mode, in place of the one in which the checkpoint was trained; less accurate."""
+    runtime: Literal["torch", "onnx", "openvino"] = "torch"
+    """Engine; for onnx and openvino --checkpoint is a folder that spd export wrote."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print JSON in place of the table: a list of u, v and depth_m."""
 
@@ -67,10 +73,9 @@ def run(options: Options) -> None:
         points = _grid(options.grid or 0, width, height)
 
     from spd.inputs import check_points
-    from spd.predictor import load
 
     query_points = check_points(points, (height, width))
-    predictor = load(options.checkpoint, device=options.device)
+    predictor = _load(options)
     depth_m = predictor(image, query_points, intrinsics=options.intrinsics)
     answers = [
         {"u": u, "v": v, "depth_m": round(depth, 6)}
@@ -90,6 +95,20 @@ def run(options: Options) -> None:
     else:
         rows = [(f"{row['u']:.10g}", f"{row['v']:.10g}", f"{row['depth_m']:.3f}") for row in answers]
         print_table(("u", "v", "depth (m)"), rows)
+
+
+def _load(options: Options) -> Predictor:
+    if options.runtime == "torch":
+        from spd.predictor import load
+
+        return load(options.checkpoint, device=options.device, interaction=options.interaction)
+
+    from spd.runtime.loading import load_exported
+
+    for flag, value in (("--device", options.device), ("--interaction", options.interaction)):
+        if value is not None:
+            raise ValueError(f"{flag} is for --runtime torch, got {value} with --runtime {options.runtime}")
+    return load_exported(options.checkpoint, options.runtime)
 
 
 def _check(options: Options) -> None:

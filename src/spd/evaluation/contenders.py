@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 
@@ -15,8 +15,15 @@ from spd.baselines import bilinear_mlp, constant, depth_anything
 from spd.config import Interaction
 from spd.data.rgbd import RGBDDataset
 from spd.predictor import Predictor, load
+from spd.runtime.loading import load_exported
+from spd.runtime.onnx_runtime import OnnxModel
+from spd.runtime.openvino_runtime import OpenVINOModel
+from spd.runtime.package import Engine
 
 ModelName = Literal["spd", "bilinear", "depth-anything", "median", "mean-map"]
+
+Runtime: TypeAlias = "Literal['torch'] | Engine"
+"""What runs a trained model."""
 
 _TRAINED = ("spd", "bilinear")
 """Models that are a checkpoint of ours."""
@@ -72,6 +79,7 @@ def build(
     training_frames: Callable[[], RGBDDataset],
     device: str | None,
     interaction: Interaction | None = None,
+    runtime: Runtime = "torch",
     fitting: Callable[[int], None] | None = None,
 ) -> Predictor:
     """The predictor of a contender; a constant is fitted now.
@@ -81,12 +89,18 @@ def build(
         training_frames: reads the frames that a constant is fitted to.
         device: where a model runs; None is CUDA where there is one.
         interaction: of SPD, in place of the mode in which it was trained.
+        runtime: the engine of spd and bilinear; other than torch, their sources are folders of ``spd export``.
         fitting: called with the number of frames that have just been fitted.
 
     Raises:
         ValueError: the checkpoint is missing, damaged or of another model; Depth Anything's weights are not at hand;
-            the data set has no training frames.
+            the data set has no training frames; a device or a mode is given that the engine does not know.
     """
+    if contender.model in _TRAINED and runtime != "torch":
+        for name, value in (("device", device), ("interaction", interaction)):
+            if value is not None:
+                raise ValueError(f"{name} is for runtime torch, got {value} with runtime {runtime}")
+        return load_exported(_needed(contender), runtime)
     if contender.model == "spd":
         return load(_needed(contender), device=device, interaction=interaction)
     if contender.model == "bilinear":
@@ -100,6 +114,8 @@ def build(
 def model_checksum(predictor: Predictor) -> str:
     """A checksum of the weights in memory, of the configuration, and of how images are brought to the model."""
     model = predictor.model
+    if isinstance(model, (OnnxModel, OpenVINOModel)):
+        return hashlib.sha256(model.identity.encode()).hexdigest()
     assert isinstance(model, torch.nn.Module), type(model)
     config = getattr(model, "config", None)
     settings = {

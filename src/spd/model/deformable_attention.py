@@ -41,7 +41,7 @@ def deformable_read(
         rows = index * num_heads + head
         table = as_table(value).unflatten(1, (num_heads, -1)).flatten(0, 1)
         read = read + weighted_rows(table, rows.flatten(3).flatten(0, 2), weights.flatten(3).flatten(0, 2))
-    return read.to(value_maps[0].dtype).view(batch, num_queries, -1)
+    return read.to(value_maps[0].dtype).view(batch, num_queries, value_maps[0].shape[1])
 
 
 def deformable_read_reference(

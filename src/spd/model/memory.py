@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from spd.coordinates import CANVAS_LEVEL
@@ -33,6 +35,17 @@ class ImageMemory(NamedTuple):
     anchor_keys: tuple[Tensor, ...] = ()
     """Anchored only: one per decoder layer, (B, M, A, d) for A anchors in row-major order."""
     anchor_values: tuple[Tensor, ...] = ()
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """A 1×1 convolution as a linear layer over the channels: its map lies channel-last, to be read by rows."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
+        """Every cell by itself."""
+        return F.linear(input.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
 
 
 class KeyValueProjections(nn.Module):
@@ -66,7 +79,7 @@ class MemoryProjections(nn.Module):
     ) -> None:
         super().__init__()
         value_maps = [
-            nn.Identity() if level == CANVAS_LEVEL else nn.Conv2d(channels, embed_dim, 1)
+            nn.Identity() if level == CANVAS_LEVEL else PointwiseConv2d(channels, embed_dim)
             for level, channels in enumerate(neck_channels)
         ]
         initialise_linear(*(layer for layer in value_maps if isinstance(layer, nn.Conv2d)))

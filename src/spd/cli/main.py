@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": Command("spd.cli.evaluate", "Score models side by side on a data set."),
     "ablate": Command("spd.cli.ablate", "Measure what each part of the model is worth, by paired trainings."),
     "export": Command("spd.cli.export", "Write a checkpoint as graphs for ONNX Runtime or OpenVINO."),
+    "benchmark": Command("spd.cli.benchmark", "Time models side by side."),
     "info": Command("spd.cli.info", "Parameters and multiply-accumulates of a model, by component."),
     "data rooms": Command("spd.cli.data_rooms", "Write a data set of procedural rooms."),
     "data nyu": Command("spd.cli.data_nyu", "Make a data set of NYU Depth V2 as downloaded."),

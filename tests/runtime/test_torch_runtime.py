@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from spd.config import ModelConfig
+from spd.model.spd import SPD
+from spd.predictor import DepthPredictor
+from spd.runtime.torch_runtime import TorchModel
+
+
+@pytest.fixture(scope="module")
+def network() -> SPD:
+    torch.manual_seed(0)
+    return SPD(ModelConfig.atto(train_size=(64, 96), interaction="anchored")).eval()
+
+
+def test_eager_is_the_network(network: SPD) -> None:
+    model = TorchModel(network)
+    assert isinstance(model, DepthPredictor)
+    images, points = torch.rand(1, 3, 64, 96), torch.rand(1, 9, 2) * 60
+    with torch.no_grad():
+        expected = network(images, points)
+    assert torch.equal(model.decode(model.encode(images), points), expected)
+
+
+def test_bfloat16_rounds_products_and_not_answers(network: SPD) -> None:
+    images, points = torch.rand(1, 3, 64, 96), torch.rand(1, 500, 2) * 60
+    exact, rounded = (
+        model.decode(model.encode(images), points)
+        for model in (TorchModel(network), TorchModel(network, precision="bfloat16"))
+    )
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    assert (rounded / exact - 1).abs().median() < 0.005
+
+
+@pytest.mark.slow
+def test_compiled_is_the_network(network: SPD) -> None:
+    compiled, eager = TorchModel(network, "compile"), TorchModel(network)
+    images, points = torch.rand(1, 3, 64, 96), torch.rand(1, 9, 2) * 60
+    expected = eager.decode(eager.encode(images), points)
+    torch.testing.assert_close(compiled.decode(compiled.encode(images), points), expected, rtol=1e-4, atol=0)
+
+
+def test_cuda_graphs_need_cuda(network: SPD) -> None:
+    with pytest.raises(ValueError, match="cudagraphs need a CUDA device, got cpu"):
+        TorchModel(network, "cudagraphs")

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -486,6 +488,23 @@ class TestManyPoints:
         answers = with_model(Column()).dense(np.zeros((*self.SIZE, 3), np.uint8))
         assert answers.shape == self.SIZE
         np.testing.assert_allclose(answers, np.tile(np.arange(1, 97), (64, 1)), rtol=1e-5)
+
+    @pytest.mark.slow
+    def test_a_million_take_less_than_a_gibibyte(self) -> None:
+        """Above what encoding the image took; asked in a process of its own, whose highest memory is known."""
+        asking = """
+import resource, numpy as np, torch
+from spd import SPD, ModelConfig, Predictor
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+predictor = Predictor.from_model(SPD(ModelConfig.atto(interaction="anchored")))
+scene = predictor.encode(np.zeros((480, 640, 3), np.uint8))
+before = peak()
+points = np.random.default_rng(0).uniform(0, 479, (1_000_000, 2))
+assert scene(points).shape == (1_000_000,)
+print(peak() - before)
+"""
+        result = subprocess.run([sys.executable, "-c", asking], capture_output=True, text=True, check=True)
+        assert int(result.stdout) * 1024 < 2**30
 
     def test_the_mode_of_a_model_decides(self, model: SPD, image: np.ndarray) -> None:
         assert Predictor.from_model(model).joint

@@ -55,6 +55,14 @@ class Asked:
         assert errors.startswith("spd: error: ")
         return errors.removeprefix("spd: error: ").rstrip()
 
+    def refused_by(self, runtime: str) -> str:
+        """As :meth:`refused`, of an engine other than PyTorch, which takes no device."""
+        words = ["predict", str(self.image), "--checkpoint", str(self.checkpoint), "--points", "3,3"]
+        status = main([*words, "--runtime", runtime])
+        captured = self.capsys.readouterr()
+        assert (status, captured.out, captured.err.count("\n")) == (2, "", 1)
+        return captured.err
+
 
 class Slope:
     """A stand-in for a model: depth grows to the right and downwards."""
@@ -76,7 +84,7 @@ def ask(ask_and_load: Asked, monkeypatch: pytest.MonkeyPatch) -> Asked:
     """Has the stand-in in place of the checkpoint; any other folder is really looked at."""
     slope = Predictor(model=Slope(), train_size=(64, 96), focal_length=80.0, device=torch.device("cpu"))
 
-    def load_slope(folder: str, *, device: str) -> Predictor:
+    def load_slope(folder: str, *, device: str, interaction: None) -> Predictor:
         return slope if folder == str(ask_and_load.checkpoint) and device == "cpu" else load(folder, device=device)
 
     monkeypatch.setattr(spd.predictor, "load", load_slope)
@@ -164,6 +172,43 @@ def test_files_hold_what_is_printed(ask: Asked, tmp_path: Path) -> None:
     assert picture.format == "PNG"
     assert picture.height == 8 * 48
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("points", [(), ("--points", "70,40", "3,2", "--json")])
+def test_a_dense_map_has_every_pixel(points: tuple[str, ...], ask: Asked, tmp_path: Path) -> None:
+    with Image.open(ask.image) as image:
+        width, height = image.size
+    for name in ("depth.npy", "depth.png"):
+        status, output, errors = ask(*points, "--dense", str(tmp_path / name))
+        assert (status, errors) == (0, f"wrote {width}x{height} depths to {tmp_path / name}\n")
+        assert bool(output) == bool(points)
+    metres = np.load(tmp_path / "depth.npy")
+    assert (metres.dtype, metres.shape) == (np.float32, (height, width))
+    for row in json.loads(output or "[]"):
+        assert row["depth_m"] == pytest.approx(float(metres[int(row["v"]), int(row["u"])]), rel=1e-5)
+    with Image.open(tmp_path / "depth.png") as image:
+        np.testing.assert_array_equal(np.array(image), np.rint(metres.astype(np.float64) * 1000))
+
+
+def test_a_dense_map_of_a_joint_model_is_refused_beyond_its_limit(ask_and_load: Asked, tmp_path: Path) -> None:
+    big = tmp_path / "big.png"
+    Image.new("RGB", (192, 128), "teal").save(big)
+    target = tmp_path / "depth.npy"
+    assert "a joint model answers at most 8192 points at once" in ask_and_load.refused(
+        "--dense", str(target), image=big
+    )
+    assert not target.exists()
+    with pytest.warns(UserWarning, match="was trained with joint queries"):
+        status, _, _ = ask_and_load("--dense", str(target), "--interaction", "anchored", image=big)
+    assert status == 0
+    assert np.load(target).shape == (128, 192)
+
+
+def test_an_exported_model_is_asked_with_its_engine(
+    image_path: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = Asked(image_path, checkpoint, capsys)
+    assert "is no exported model: it has no runtime.json; spd export" in ask.refused_by("onnx")
 
 
 def test_output_can_be_asked_again(ask: Asked, tmp_path: Path) -> None:
@@ -297,6 +342,7 @@ class TestRefusals:
             ("--output out.txt", "--output must end in .csv or .json, got out.txt"),
             ("--output out", "--output must end in .csv or .json, got out"),
             ("--overlay out.gif", "--overlay must end in .png, got out.gif"),
+            ("--dense out.jpg", "--dense must end in .png or .npy, got out.jpg"),
             ("--output missing/out.csv", "--output missing/out.csv has no folder: missing does not exist"),
             ("--overlay image.png", "--overlay would replace the input image.png"),
         ],

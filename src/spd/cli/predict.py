@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from spd.cli.output import print_json, print_table
+from spd.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +50,9 @@ class Options:
     """Also write the depths here, .csv or .json."""
     overlay: Path | None = None
     """Also draw them on the image, .png."""
+    dense: Path | None = None
+    """Write the depth of every pixel, .png (16 bits, millimetres) or .npy (float32 metres), with or without points. A
+    joint model answers no more than 8,192 pixels at once."""
     device: str | None = None
     """cpu, cuda, cuda:1...; None is cuda where there is one."""
     interaction: Literal["joint", "anchored"] | None = None
@@ -76,7 +79,11 @@ def run(options: Options) -> None:
 
     query_points = check_points(points, (height, width))
     predictor = _load(options)
-    depth_m = predictor(image, query_points, intrinsics=options.intrinsics)
+    if options.dense:
+        scene = predictor.encode(image, intrinsics=options.intrinsics)
+        depth_m, dense_m = scene(query_points), scene.dense()
+    else:
+        depth_m, dense_m = predictor(image, query_points, intrinsics=options.intrinsics), None
     answers = [
         {"u": u, "v": v, "depth_m": round(depth, 6)}
         for (u, v), depth in zip(query_points.tolist(), depth_m.tolist(), strict=True)
@@ -86,13 +93,17 @@ def run(options: Options) -> None:
         contents[options.output] = _as_csv(answers) if _suffix(options.output) == ".csv" else _as_json(answers)
     if options.overlay:
         contents[options.overlay] = _draw(image, query_points, depth_m)
+    if options.dense and dense_m is not None:
+        contents[options.dense] = _as_map(dense_m, _suffix(options.dense))
 
     from spd.files import write_files
 
     write_files(contents)
+    if options.dense:
+        note(f"wrote {width}x{height} depths to {options.dense}")
     if options.json:
         print_json(answers)
-    else:
+    elif answers or not options.dense:
         rows = [(f"{row['u']:.10g}", f"{row['v']:.10g}", f"{row['depth_m']:.3f}") for row in answers]
         print_table(("u", "v", "depth (m)"), rows)
 
@@ -119,7 +130,7 @@ def _check(options: Options) -> None:
             an input or has no folder.
     """
     ways = [bool(options.points), options.points_file is not None, options.grid is not None]
-    if sum(ways) != 1:
+    if sum(ways) != 1 and not (options.dense and not any(ways)):
         raise ValueError(f"give exactly one of --points, --points-file and --grid, got {sum(ways) or 'none'}")
     if options.grid is not None and not 1 <= options.grid <= _LARGEST_GRID:
         raise ValueError(f"--grid must be between 1 and {_LARGEST_GRID}, got {options.grid}")
@@ -127,6 +138,7 @@ def _check(options: Options) -> None:
         ("--points-file", options.points_file, (".csv", ".json", ".npy")),
         ("--output", options.output, (".csv", ".json")),
         ("--overlay", options.overlay, (".png",)),
+        ("--dense", options.dense, (".png", ".npy")),
     ]
     for name, path, suffixes in files:
         if path and _suffix(path) not in suffixes:
@@ -235,6 +247,21 @@ def _draw(image: np.ndarray, query_points: np.ndarray, depth_m: np.ndarray) -> b
     picture = io.BytesIO()
     Image.fromarray(draw_depths(image, query_points, depth_m)).save(picture, "PNG")
     return picture.getvalue()
+
+
+def _as_map(depth_m: np.ndarray, suffix: str) -> bytes:
+    """(H, W) metres as a file: 16-bit millimetres, as in a data set's depth, or the numbers themselves."""
+    import numpy as np
+
+    contents = io.BytesIO()
+    if suffix == ".npy":
+        np.save(contents, depth_m, allow_pickle=False)
+        return contents.getvalue()
+    from PIL import Image
+
+    millimetres = np.rint(depth_m.astype(np.float64) * 1000).clip(0, 65535).astype(np.uint16)
+    Image.fromarray(millimetres).save(contents, "PNG")
+    return contents.getvalue()
 
 
 def _as_csv(answers: list[dict[str, float]]) -> bytes:

@@ -89,7 +89,7 @@ def _cell_and_share(position: Float[Tensor, "*batch"], length: int) -> tuple[Int
     return before, inside - before
 
 
-def anchor_points(image_size: tuple[int, int], stride: int) -> Float[Tensor, "A 2"]:
+def anchor_points(image_size: tuple[int, int], stride: int, device: torch.device | None = None) -> Float[Tensor, "A 2"]:
     """xy pixels of a regular grid of ceil(H / stride) × ceil(W / stride) points, row by row, float32.
 
     Row i lies at (i + 0.5)·H / rows - 0.5 and columns alike: the grid is the same seen from either end.
@@ -101,7 +101,7 @@ def anchor_points(image_size: tuple[int, int], stride: int) -> Float[Tensor, "A 
     sides = []
     for side in image_size:
         count = -(-side // stride)
-        sides.append((torch.arange(count) + 0.5) * (side / count) - 0.5)
+        sides.append((torch.arange(count, device=device) + 0.5) * (side / count) - 0.5)
     rows, columns = torch.meshgrid(*sides, indexing="ij")
     return torch.stack((columns, rows), dim=-1).flatten(0, 1)
 

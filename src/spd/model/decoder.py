@@ -206,7 +206,7 @@ class Decoder(nn.Module):
             memory: of images, without anchors.
             finish: whether the anchors' last states are wanted.
         """
-        grid = anchor_points(memory.image_size, self.config.anchor_stride).to(memory.levels[0].device)
+        grid = anchor_points(memory.image_size, self.config.anchor_stride, memory.levels[0].device)
         start = self._start(memory, grid.expand(memory.levels[0].shape[0], -1, -1))
         hidden, canvases = start.hidden, [_first_canvas(memory)]
         places = self._places(start, canvases[0])

@@ -28,7 +28,7 @@ class FourierCode(nn.Module):
     def forward(self, query_points: Float[Tensor, "B K 2"], image_size: tuple[int, int]) -> Float[Tensor, "B K F"]:
         """xy pixel indices of unpadded images of ``image_size`` (height, width) to their codes."""
         height, width = image_size
-        position = query_points / query_points.new_tensor((width, height))
+        position = torch.stack((query_points[..., 0] / width, query_points[..., 1] / height), dim=-1)
         # Made in the precision of the points, which may be float64, and on their device, which may not know float64.
         octaves = torch.arange(self.bands, dtype=query_points.dtype, device=query_points.device) + self.lowest_octave
         phase = position.unsqueeze(-1) * (2 * math.pi * octaves.exp2())

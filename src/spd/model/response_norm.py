@@ -12,8 +12,8 @@ from spd.coordinates import location_dtype
 class ResponseNorm(nn.Module):
     """y = x · (1 + γ · n) + β with n = ‖x‖ / mean over channels of ‖x‖, the norm of a channel being over its map.
 
-    PyTorch's ``vector_norm`` over the axes of a map is slow on a CPU, and timm then makes three more passes over x. A
-    sum of squares and one ``addcmul`` with the combined scale take 15 to 20 % off the encoder's time.
+    PyTorch's ``vector_norm`` over the axes of a map is slow on a CPU, and timm then makes three more passes over x.
+    Here it is a sum of squares, and one ``addcmul`` with the combined scale.
 
     Args:
         source: of timm; its parameters become this module's, so that weights keep their names. Both of its layouts

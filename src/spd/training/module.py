@@ -78,7 +78,7 @@ class SPDModule(pl.LightningModule):
 
     def _anchor_loss(self, log_depth: Tensor, depth_m: Tensor) -> Tensor:
         size = (depth_m.shape[-2], depth_m.shape[-1])
-        points = anchor_points(size, self.config.model.anchor_stride).to(depth_m.device)
+        points = anchor_points(size, self.config.model.anchor_stride, depth_m.device)
         true_m, valid = depth_between_pixels(depth_m, points)
         return silog_loss(log_depth, true_m.log(), valid, self.config.loss.silog_lambda).mean
 

@@ -69,24 +69,25 @@ def surrounding_cells(
         >>> index.tolist(), weight.tolist()
         ([[1, 2, 4, 5]], [[0.375, 0.125, 0.375, 0.125]])
     """
-    left, right_share = _cell_and_share(cells[..., 0], width)
-    top, bottom_share = _cell_and_share(cells[..., 1], height)
-    first = top * width + left
-    right, below = int(width > 1), width * int(height > 1)
-    index = torch.stack((first, first + right, first + below, first + (below + right)), dim=-1)
+    left, right, right_share = _neighbours(cells[..., 0], width)
+    top, bottom, bottom_share = _neighbours(cells[..., 1], height)
+    upper, lower = top * width, bottom * width
+    index = torch.stack((upper + left, upper + right, lower + left, lower + right), dim=-1)
     left_share, top_share = 1 - right_share, 1 - bottom_share
     of_cells = (top_share * left_share, top_share * right_share, bottom_share * left_share, bottom_share * right_share)
     return index, torch.stack(of_cells, dim=-1)
 
 
-def _cell_and_share(position: Float[Tensor, "*batch"], length: int) -> tuple[Int[Tensor, "*batch"], Tensor]:
-    """On one axis: the cell at or before a position, and the share of the one after it.
+def _neighbours(
+    position: Float[Tensor, "*batch"], length: int
+) -> tuple[Int[Tensor, "*batch"], Int[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """On one axis: the cells before and after a position, the same one on the border, and the share of the second.
 
-    Clamped as an integer, so that a position that is not a number still names a cell, and is no number in its share.
+    Clamped as integers, so that a position that is not a number still names cells, and is no number in its share.
     """
     inside = position.clamp(0, length - 1)
-    before = inside.long().clamp(0, max(length - 2, 0))
-    return before, inside - before
+    before = inside.long().clamp(0, length - 1)
+    return before, (before + 1).clamp(max=length - 1), inside - before
 
 
 def anchor_points(image_size: tuple[int, int], stride: int, device: torch.device | None = None) -> Float[Tensor, "A 2"]:

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spd.training.losses import dense_silog_loss, depth_between_pixels, pool_valid_depth, silog_loss
@@ -25,6 +25,7 @@ def slow_silog(predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray, lam:
 
 
 @settings(max_examples=40, deadline=None)
+@example(seed=430, batch=1, number=3, lam=1.0, share=0.5)  # The bias is many times the deviation.
 @given(
     seed=st.integers(0, 2**31),
     batch=st.integers(1, 4),

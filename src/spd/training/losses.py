@@ -47,7 +47,10 @@ def silog_loss(
     delta = torch.where(valid_mask, log_depth.float() - true_log_depth.float(), 0.0)
     count = weight.sum(1)
     number = count.clamp(min=1)
-    radicand = delta.square().sum(1) / number - lam * (delta.sum(1) / number).square()
+    bias = delta.sum(1) / number
+    variance = ((delta - bias.unsqueeze(1)) * weight).square().sum(1) / number
+    # The same as the mean square less λ times the squared mean, without the difference of two large numbers.
+    radicand = variance + (1 - lam) * bias.square()
     per_image = radicand.clamp(min=_SMALLEST_RADICAND).sqrt()
     has_any = count > 0
     # Multiplying keeps a batch of only empty images connected to the graph, which DDP needs.

@@ -204,7 +204,10 @@ def test_the_image_is_resampled_once_with_antialiasing(left: int, top: int, heig
     )
     moved = resize_image(image, Geometry(left, top, (height, width), TARGET))
     assert moved.dtype == torch.float32
-    np.testing.assert_allclose(moved.permute(1, 2, 0).numpy() * 255, np.asarray(reference), atol=1.01)
+    # Both round to 8 bits between the axes and at the end: where both roundings differ, by two levels.
+    difference = np.abs(moved.permute(1, 2, 0).numpy() * 255 - np.asarray(reference))
+    assert difference.max() < 2.01
+    assert (difference > 1.01).mean() < 0.001
 
 
 def test_the_padded_image_is_laid_out_either_way_alike() -> None:

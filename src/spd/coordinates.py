@@ -16,11 +16,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from spd.config import Alignment
+from spd.weighted_rows import weighted_rows
 
 STRIDES = (4, 8, 16, 32)
 """Pixels per cell of L1, L2, L3 and L4."""
@@ -144,19 +144,6 @@ def read_cells(features: Float[Tensor, "B C H W"], reads: BilinearReads) -> Floa
     batch, num_queries = reads.rows.shape[:2]
     read = weighted_rows(as_table(features), reads.rows.flatten(0, 1), reads.weights.flatten(0, 1))
     return read.view(batch, num_queries, features.shape[1])
-
-
-def weighted_rows(
-    table: Float[Tensor, "R C"], rows: Int[Tensor, "N S"], weights: Float[Tensor, "N S"]
-) -> Float[Tensor, "N C"]:
-    """Σ over s of weight · row: one fused kernel, where it exists.
-
-    ``embedding_bag`` never stores the rows that it reads. Exported graphs have no such operator and gather them.
-    """
-    weights = weights.to(table.dtype)
-    if torch.compiler.is_exporting():
-        return torch.matmul(weights.unsqueeze(1), F.embedding(rows, table)).squeeze(1)
-    return F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")
 
 
 def resize_points(

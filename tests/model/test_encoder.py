@@ -9,11 +9,8 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from timm.layers.grn import GlobalResponseNorm
-from torch import nn
 
 from spd.model.encoder import ConvNeXtEncoder, ConvNeXtStages
-from spd.model.response_norm import ResponseNorm
 
 NAME = "convnextv2_atto.fcmae_ft_in1k"
 SMALL = "test_convnext2"
@@ -205,29 +202,3 @@ def _fails_in_one_line(encoder: ConvNeXtEncoder) -> None:
         encoder.load_pretrained()
     assert "\n" not in str(caught.value)
     assert "--model.pretrained false" in str(caught.value)
-
-
-@pytest.mark.parametrize("channels_last", [True, False])
-def test_response_norm_is_timm_s_and_so_are_its_gradients(channels_last: bool):
-    torch.manual_seed(3)
-    source = GlobalResponseNorm(5, channels_last=channels_last).double()
-    nn.init.normal_(source.weight)
-    nn.init.normal_(source.bias)
-    fast = ResponseNorm(source)
-    features = torch.randn(2, 7, 3, 5, dtype=torch.float64) if channels_last else torch.randn(2, 5, 7, 3).double()
-    features.requires_grad_()
-    towards = torch.randn_like(features)
-    inputs = (features, source.weight, source.bias)
-    expected = torch.autograd.grad(source(features), inputs, towards)
-    found = torch.autograd.grad(fast(features), inputs, towards)
-    torch.testing.assert_close(fast(features), source(features), atol=1e-12, rtol=1e-12)
-    for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)
-
-
-def test_response_norm_of_a_map_of_zeros_has_finite_gradients():
-    norm = ResponseNorm(GlobalResponseNorm(4, channels_last=False))
-    features = torch.zeros(1, 4, 3, 2, requires_grad=True)
-    norm(features).sum().backward()
-    assert features.grad is not None
-    assert features.grad.isfinite().all()

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spd.config import OffsetUnit
-from spd.coordinates import as_table, first_rows, location_dtype, read_bilinear, surrounding_cells, weighted_rows
+from spd.coordinates import as_table, first_rows, location_dtype, read_bilinear, surrounding_cells
 from spd.model.attention import RESIDUAL_GAIN, initialise_linear
+from spd.weighted_rows import weighted_rows
 
 
 def deformable_read(

@@ -11,6 +11,7 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from spd.model.attention import MapTransformer
+from spd.model.depthwise import replace_depthwise
 from spd.model.response_norm import replace_response_norms
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -107,6 +108,7 @@ def _create_backbone(name: str) -> ConvNeXt:
     backbone.head = nn.Identity()  # type: ignore[assignment]
     backbone.norm_pre = nn.Identity()
     replace_response_norms(backbone)
+    replace_depthwise(backbone)
     return backbone
 
 

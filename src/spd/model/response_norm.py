@@ -1,19 +1,34 @@
-"""Global response normalisation, as timm's but cheaper (Woo et al. 2023, ConvNeXt V2, equations 1 to 4)."""
+"""ConvNeXt V2's feed-forward with global response normalisation: timm's, with fewer passes over its widest map.
+
+The map between the two linear layers is the widest of the network, four times its channels. Normalisation multiplies
+each channel of it by one number per image and adds another, so the second layer can take both into its own weights: the
+map is read once for its norms and once by the product. Its gradient needs no pass either: that of the scale is the
+gradient of the scaled weights, contracted with the weights.
+"""
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
 from timm.layers.grn import GlobalResponseNorm
+from timm.layers.mlp import GlobalResponseNormMlp
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from spd.coordinates import location_dtype
+
+_CACHED_ELEMENTS = 1 << 19
+"""Of a piece of a map whose squares stay in a core's cache: two megabytes of float32."""
 
 
 class ResponseNorm(nn.Module):
     """y = x · (1 + γ · n) + β with n = ‖x‖ / mean over channels of ‖x‖, the norm of a channel being over its map.
 
-    PyTorch's ``vector_norm`` over the axes of a map is slow on a CPU, and timm then makes three more passes over x.
-    Here it is a sum of squares, and one ``addcmul`` with the combined scale.
+    The plain form (Woo et al. 2023, ConvNeXt V2, equations 1 to 4), with a sum of squares in the place of PyTorch's
+    ``vector_norm``, which is slow on a CPU over the axes of a map.
 
     Args:
         source: of timm; its parameters become this module's, so that weights keep their names. Both of its layouts
@@ -24,27 +39,126 @@ class ResponseNorm(nn.Module):
     def __init__(self, source: GlobalResponseNorm) -> None:
         super().__init__()
         self.eps: float = source.eps
-        self.spatial_dim: tuple[int, int] = source.spatial_dim
-        self.channel_dim: int = source.channel_dim
-        self.parameter_shape: tuple[int, ...] = source.wb_shape
         self.weight = source.weight
         self.bias = source.bias
 
+    def forward(self, rows: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
+        """The cells of each map as rows."""
+        dtype = location_dtype(rows)
+        scale = response(rows.to(dtype).square().sum(1), self.weight, self.eps).scale
+        return torch.addcmul(self.bias.to(rows.dtype), rows, scale.unsqueeze(1).to(rows.dtype))
+
+
+class Response(NamedTuple):
+    """How strongly each channel of each map answers."""
+
+    norm: Float[Tensor, "B C"]
+    mean: Float[Tensor, "B 1"]
+    """Of the norms over the channels, with what keeps it from zero."""
+    scale: Float[Tensor, "B C"]
+    """1 + γ · norm / mean."""
+
+
+def response(squares: Float[Tensor, "B C"], weight: Float[Tensor, "C"], eps: float) -> Response:
+    """From the sums of squares over each map."""
+    # A map of zeros has no direction: clamped, its gradient is zero and not infinite.
+    norm = squares.clamp_min(torch.finfo(squares.dtype).tiny).sqrt()
+    mean = norm.mean(1, keepdim=True) + eps
+    return Response(norm, mean, 1 + weight * norm / mean)
+
+
+class ResponseNormMlp(nn.Module):
+    """W₂ · norm(GELU(W₁ x + b₁)) + b₂, the feed-forward of a ConvNeXt V2 block.
+
+    Args:
+        source: of timm, in either of its layouts; its parameters become this module's, under the same names.
+    """
+
+    def __init__(self, source: GlobalResponseNormMlp) -> None:
+        super().__init__()
+        self.channels_first = isinstance(source.fc1, nn.Conv2d)
+        self.fc1 = source.fc1
+        self.act = source.act
+        self.grn = ResponseNorm(source.grn)
+        self.fc2 = source.fc2
+
     def forward(self, features: Tensor) -> Tensor:
-        """Maps in the layout of ``source``."""
-        dtype = location_dtype(features)
-        squares = (features * features).sum(self.spatial_dim, keepdim=True, dtype=dtype)
-        # A map of zeros has no direction: clamped, its gradient is zero and not infinite.
-        norm = squares.clamp_min(torch.finfo(dtype).tiny).sqrt()
-        relative = norm / (norm.mean(self.channel_dim, keepdim=True) + self.eps)
-        weight, bias = (parameter.view(self.parameter_shape) for parameter in (self.weight, self.bias))
-        scale = 1 + weight * relative
-        return torch.addcmul(bias.to(features.dtype), features, scale.to(features.dtype))
+        """A map in the layout of ``source`` to a map of the same shape."""
+        cells = features.permute(0, 2, 3, 1) if self.channels_first else features
+        rows = cells.flatten(1, 2)
+        wide = F.linear(rows, _matrix(self.fc1), self.fc1.bias)
+        compiling = torch.compiler.is_compiling()
+        if torch.is_grad_enabled() or compiling or not isinstance(self.act, nn.GELU):
+            wide = self.act(wide)
+        else:
+            # In its place: the pages of a new map of this size cost more time than the function itself.
+            torch.ops.aten.gelu_(wide)
+        # A compiler fuses the plain form itself; and weights of an image pay where it has more rows than they have.
+        if compiling or rows.shape[1] < self.fc2.weight.shape[0]:
+            narrow = F.linear(self.grn(wide), _matrix(self.fc2), self.fc2.bias)
+        else:
+            narrow = _NormedLinear.apply(
+                wide, self.grn.weight, self.grn.bias, _matrix(self.fc2), self.fc2.bias, self.grn.eps
+            )
+        narrow = narrow.unflatten(1, cells.shape[1:3])
+        return narrow.permute(0, 3, 1, 2) if self.channels_first else narrow
+
+
+class _NormedLinear(torch.autograd.Function):
+    """y = (x · s + β) Wᵀ + b with s the scale of x's own response, as x (W · s)ᵀ + (W β + b)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> Tensor:
+        found = response(sum_of_squares(rows), gamma, eps)
+        ctx.save_for_backward(rows, gamma, beta, weight, *found)
+        scaled = (weight * found.scale.unsqueeze(1)).to(rows.dtype)
+        shift = torch.addmv(bias, weight, beta).to(rows.dtype)
+        return torch.baddbmm(shift, rows, scaled.transpose(1, 2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        rows, gamma, beta, weight, norm, mean, scale = ctx.saved_tensors
+        # Per image, the gradient of its scaled weights; all that follows is as small as the weights.
+        of_scaled = torch.bmm(grad.transpose(1, 2), rows).to(norm.dtype)
+        total = grad.sum((0, 1), dtype=norm.dtype)
+        of_weight = torch.addr((of_scaled * scale.unsqueeze(1)).sum(0), total, beta)
+        of_beta = total @ weight
+        of_scale = (of_scaled * weight).sum(1)
+        of_gamma = (of_scale * norm / mean).sum(0)
+        of_relative = of_scale * gamma
+        common = (of_relative * norm).sum(1, keepdim=True) / (mean.square() * norm.shape[1])
+        # d norm / d x is x / norm.
+        through_norm = (of_relative / mean - common) / norm
+        through_norm = torch.where(norm > torch.finfo(norm.dtype).tiny ** 0.5, through_norm, 0.0)
+        of_rows = rows * through_norm.unsqueeze(1).to(rows.dtype)
+        of_rows.baddbmm_(grad, (weight * scale.unsqueeze(1)).to(rows.dtype))
+        return of_rows, of_gamma, of_beta, of_weight, total, None
+
+
+def sum_of_squares(rows: Float[Tensor, "B N C"]) -> Float[Tensor, "B C"]:
+    """Σ over the rows of x², in float32 at least; on a CPU in pieces whose squares never leave the cache."""
+    dtype = location_dtype(rows)
+    if rows.device.type != "cpu":
+        return rows.to(dtype).square().sum(1)
+    sums = rows.new_zeros(rows.shape[0], rows.shape[2], dtype=dtype)
+    length = max(1, _CACHED_ELEMENTS // rows.shape[2])
+    for image, image_sums in zip(rows, sums, strict=True):
+        for piece in image.split(length):
+            image_sums += piece.to(dtype).square().sum(0)
+    return sums
+
+
+def _matrix(layer: nn.Linear | nn.Conv2d) -> Tensor:
+    """The weights of a linear layer or of a 1×1 convolution, (out, in)."""
+    return layer.weight.flatten(1)
 
 
 def replace_response_norms(module: nn.Module) -> None:
-    """Put a :class:`ResponseNorm` in the place of every one of timm's inside ``module``."""
+    """Put a :class:`ResponseNormMlp` in the place of every one of timm's inside ``module``."""
     for parent in list(module.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, GlobalResponseNorm):
-                setattr(parent, name, ResponseNorm(child))
+            if isinstance(child, GlobalResponseNormMlp):
+                setattr(parent, name, ResponseNormMlp(child))

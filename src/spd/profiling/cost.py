@@ -264,6 +264,10 @@ def _convolution_macs(output: Tensor, image: Tensor, weight: Tensor, *_: Any) ->
     return output.numel() * math.prod(weight.shape[1:])
 
 
+def _batched_product_macs(output: Tensor, added: Tensor, left: Tensor, right: Tensor) -> int:
+    return output.numel() * left.shape[-1]
+
+
 def _attention_macs(output: Tensor, query: Tensor, key: Tensor, value: Tensor) -> int:
     # Q Kᵀ and then its product with V.
     pairs = query.shape[:-1].numel() * key.shape[-2]
@@ -273,5 +277,6 @@ def _attention_macs(output: Tensor, query: Tensor, key: Tensor, value: Tensor) -
 _PRODUCTS: Mapping[Callable[..., Any], Callable[..., int]] = {
     F.linear: _linear_macs,
     F.conv2d: _convolution_macs,
+    torch.baddbmm: _batched_product_macs,
     F.scaled_dot_product_attention: _attention_macs,
 }

@@ -1,0 +1,53 @@
+"""Weighted sums of rows against a plain gather, forwards and backwards."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spd.weighted_rows import weighted_rows
+
+
+def _gathered(table: torch.Tensor, rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    return (weights.unsqueeze(-1) * table[rows]).sum(1)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    num_rows=st.integers(1, 9),
+    width=st.integers(1, 5),
+    number=st.integers(0, 7),
+    per_sum=st.integers(1, 6),
+    seed=st.integers(0, 1000),
+)
+def test_it_is_a_gather_and_so_are_its_gradients(num_rows: int, width: int, number: int, per_sum: int, seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    table = torch.randn(num_rows, width, generator=generator, dtype=torch.float64).requires_grad_()
+    rows = torch.randint(num_rows, (number, per_sum), generator=generator)
+    weights = torch.randn(number, per_sum, generator=generator, dtype=torch.float64).requires_grad_()
+    towards = torch.randn(number, width, generator=generator, dtype=torch.float64)
+    found = weighted_rows(table, rows, weights)
+    expected = _gathered(table, rows, weights)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
+    for mine, theirs in zip(
+        torch.autograd.grad(found, (table, weights), towards),
+        torch.autograd.grad(expected, (table, weights), towards),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=1e-12)
+
+
+def test_without_gradients_it_is_the_same():
+    table, rows, weights = torch.randn(5, 3), torch.tensor([[0, 4], [2, 2]]), torch.rand(2, 2)
+    with torch.inference_mode():
+        torch.testing.assert_close(weighted_rows(table, rows, weights), _gathered(table, rows, weights))
+
+
+def test_a_row_that_is_read_thousands_of_times_in_bfloat16_gets_its_whole_gradient():
+    table = torch.zeros(2, 1, dtype=torch.bfloat16, requires_grad=True)
+    rows, weights = torch.zeros(4096, 1, dtype=torch.long), torch.ones(4096, 1, dtype=torch.bfloat16)
+    weighted_rows(table, rows, weights).sum().backward()
+    # Summed in bfloat16, 256 + 1 would stay 256.
+    assert table.grad is not None
+    assert table.grad.flatten().tolist() == [4096.0, 0.0]

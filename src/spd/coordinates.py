@@ -13,6 +13,7 @@ eight bits of precision, which on L1 is off by more than half a cell.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -47,6 +48,13 @@ def pixels_to_cells(
     return query_points / stride
 
 
+def pixels_to_levels(query_points: Float[Tensor, "*batch 2"], alignment: Alignment) -> Float[Tensor, "*batch L 2"]:
+    """:func:`pixels_to_cells` of L1...L4 at once."""
+    strides = torch.tensor(STRIDES, dtype=query_points.dtype, device=query_points.device).unsqueeze(-1)
+    points = query_points.unsqueeze(-2)
+    return (points + 0.5) / strides - 0.5 if alignment == "center" else points / strides
+
+
 def nearest_cell(
     cells: Float[Tensor, "*batch 2"], height: int, width: int, alignment: Alignment
 ) -> Int[Tensor, "*batch"]:
@@ -58,11 +66,16 @@ def nearest_cell(
 
 
 def surrounding_cells(
-    cells: Float[Tensor, "*batch 2"], height: int, width: int
+    cells: Float[Tensor, "*batch 2"], height: int | Int[Tensor, "L"], width: int | Int[Tensor, "L"]
 ) -> tuple[Int[Tensor, "*batch 4"], Float[Tensor, "*batch 4"]]:
     """Row-major indices of the four cells that a bilinear read at xy takes, and their weights.
 
     Positions beyond the border are moved to it; the weights of a position add up to 1.
+
+    Args:
+        cells: positions on a map, or in their last axis but one on maps of several sizes.
+        height: rows of the map, or of each map.
+        width: its columns, likewise.
 
     Example:
         >>> index, weight = surrounding_cells(torch.tensor([[1.25, 0.5]]), height=2, width=3)
@@ -79,15 +92,16 @@ def surrounding_cells(
 
 
 def _neighbours(
-    position: Float[Tensor, "*batch"], length: int
+    position: Float[Tensor, "*batch"], length: int | Int[Tensor, "L"]
 ) -> tuple[Int[Tensor, "*batch"], Int[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """On one axis: the cells before and after a position, the same one on the border, and the share of the second.
 
     Clamped as integers, so that a position that is not a number still names cells, and is no number in its share.
     """
-    inside = position.clamp(0, length - 1)
-    before = inside.long().clamp(0, length - 1)
-    return before, (before + 1).clamp(max=length - 1), inside - before
+    last = torch.as_tensor(length, device=position.device) - 1
+    inside = torch.minimum(position.clamp_min(0), last.to(position.dtype))
+    before = torch.minimum(inside.long().clamp_min(0), last)
+    return before, torch.minimum(before + 1, last), inside - before
 
 
 def anchor_points(image_size: tuple[int, int], stride: int, device: torch.device | None = None) -> Float[Tensor, "A 2"]:
@@ -119,6 +133,15 @@ def bilinear_reads(cells: Float[Tensor, "B K 2"], height: int, width: int) -> Bi
     """The cells around xy positions, clamped to the map, and their weights."""
     index, weights = surrounding_cells(cells, height, width)
     return BilinearReads(index + first_rows(cells, height * width)[:, None, None], weights)
+
+
+def level_reads(cells: Float[Tensor, "B K L 2"], sizes: Sequence[tuple[int, int]]) -> tuple[BilinearReads, ...]:
+    """:func:`bilinear_reads` of maps of several sizes, (height, width) each, worked out at once."""
+    heights, widths = torch.tensor(sizes, device=cells.device).unbind(1)
+    index, weights = surrounding_cells(cells, heights, widths)
+    images = torch.arange(cells.shape[0], device=cells.device)[:, None, None, None]
+    rows = index + images * (heights * widths)[:, None]
+    return tuple(BilinearReads(*read) for read in zip(rows.unbind(2), weights.unbind(2), strict=True))
 
 
 def first_rows(batch: Float[Tensor, "B ..."], num_cells: int) -> Int[Tensor, "B"]:

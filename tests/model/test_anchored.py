@@ -12,7 +12,7 @@ from spd.config import ModelConfig
 from spd.coordinates import CANVAS_LEVEL, STRIDES, anchor_points, bilinear_reads, pixels_to_cells
 from spd.model.attention import attend, split_heads
 from spd.model.memory import ImageMemory
-from spd.model.spatial_canvas import canvas_places
+from spd.model.spatial_canvas import canvas_places, write_to_cells
 from spd.model.spd import SPD
 
 SIZE = (75, 118)
@@ -54,18 +54,18 @@ def _masked_pass(model: SPD, images: Tensor, query_points: Tensor) -> Tensor:
     anchors = anchor_points(SIZE, config.anchor_stride).double().expand(len(images), -1, -1)
     points = torch.cat((anchors, query_points), dim=1)
     is_anchor = torch.arange(points.shape[1]).expand(len(images), -1) < anchors.shape[1]
-    references = [pixels_to_cells(points, stride, config.alignment) for stride in STRIDES]
-    hidden, position = decoder.seed(levels, references, points, memory.image_size)
-    canvas = levels[CANVAS_LEVEL]
-    reads = bilinear_reads(references[CANVAS_LEVEL], *canvas.shape[-2:])
-    places = canvas_places(references[CANVAS_LEVEL], *canvas.shape[-2:], "bilinear", config.alignment)
-    sources = [(references, memory.value_maps)] * config.num_deformable_layers
+    references = torch.stack([pixels_to_cells(points, stride, config.alignment) for stride in STRIDES], dim=2)
+    at_points = [bilinear_reads(references[:, :, i], *level.shape[-2:]) for i, level in enumerate(levels)]
+    hidden, position = decoder.seed(levels, at_points, points, memory.image_size)
+    canvas, reads, cells = levels[CANVAS_LEVEL], at_points[CANVAS_LEVEL], references[:, :, CANVAS_LEVEL]
+    places = canvas_places(cells, *canvas.shape[-2:], "bilinear", config.alignment, is_anchor)
+    sources = [(references, memory.values)] * config.num_deformable_layers
     sources += zip(memory.l3_keys, memory.l3_values, strict=True)
     sources += zip(memory.l4_keys, memory.l4_values, strict=True)
     for layer, source in zip(decoder.layers(), sources, strict=True):
         hidden = hidden + layer.cross_attention(layer.cross_norm(hidden), *source)
         hidden = layer.canvas_access.read(hidden, canvas, reads)
-        canvas = decoder.canvas.write(canvas, places, layer.canvas_access.to_write(hidden), is_anchor)
+        canvas = decoder.canvas.write(canvas, places, layer.canvas_access.to_write(hidden))
         attention, normed = layer.query_attention, layer.query_norm(hidden)
         query, key = (
             split_heads(project(normed + position), attention.num_heads) for project in (attention.query, attention.key)
@@ -197,9 +197,10 @@ def test_the_nearest_cell_would_favour_a_side(small: ModelConfig):
     """Why anchors write bilinearly: one between two cells belongs to neither."""
     between = torch.tensor([[[1.5, 0.0]]], dtype=torch.float64)
     nearest = canvas_places(between, 2, 4, "mean", "center")
-    assert nearest.cell_index.tolist() == [[[2]]]
-    shares = canvas_places(between, 2, 4, "bilinear", "center")
-    assert sorted(shares.weight[0, 0].tolist()) == [0, 0, 0.5, 0.5]
+    assert nearest.rows.tolist() == [[[2]]]
+    both = canvas_places(between, 2, 4, "bilinear", "center")
+    written = write_to_cells(torch.zeros(1, 1, 2, 4).double(), both, torch.ones(1, 1, 1).double())
+    assert written[0, 0, 0].tolist() == [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize("part", ["canvas", "query_attention"])

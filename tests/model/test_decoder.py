@@ -18,8 +18,9 @@ from spd.model.decoder import DecoderLayer
 from spd.model.deformable_attention import DeformableAttention
 from spd.model.global_attention import GlobalAttention
 from spd.model.memory import ImageMemory
-from spd.model.spatial_canvas import CanvasPlaces, SpatialCanvas
+from spd.model.spatial_canvas import SpatialCanvas, shared_places
 from spd.model.spd import SPD
+from spd.model.value_table import ValueTable
 
 SIZE = (75, 118)
 """Neither side divides by 32; padded it is 96×128."""
@@ -79,7 +80,7 @@ def test_a_layer_is_cross_then_canvas_then_queries_then_feed_forward():
     torch.manual_seed(0)
     config = ModelConfig(embed_dim=12, neck_channels=(4, 8, 12, 16), neck_heads=4, num_heads=3)
     layer = DecoderLayer(GlobalAttention(12, 3, 0.0), config).double().eval()
-    shared = SpatialCanvas(12, "mean").double()
+    shared = SpatialCanvas(12).double()
     with torch.no_grad():
         for parameter in (*layer.parameters(), *shared.parameters()):
             parameter += 0.2 * torch.randn_like(parameter)
@@ -87,14 +88,14 @@ def test_a_layer_is_cross_then_canvas_then_queries_then_feed_forward():
     keys, values = torch.randn(2, 2, 3, 7, 4, dtype=torch.float64)
     canvas = torch.randn(2, 12, 3, 4, dtype=torch.float64)
     reads = bilinear_reads(torch.rand(2, 5, 2, dtype=torch.float64) * 3, 3, 4)
-    cells = CanvasPlaces(torch.randint(0, 12, (2, 5, 1)), torch.ones(2, 5, 1))
     keep = torch.tensor([[True] * 5, [True, True, False, False, True]])
+    cells = shared_places(torch.randint(0, 12, (2, 5, 1)), torch.ones(2, 5, 1).double(), 12, "mean", keep)
 
     result, after = layer(hidden, (keys, values), canvas, shared, reads, cells, position, keep)
 
     h = hidden + layer.cross_attention(layer.cross_norm(hidden), keys, values)
     h = layer.canvas_access.read(h, canvas, reads)
-    expected_canvas = shared.write(canvas, cells, h, keep)
+    expected_canvas = shared.write(canvas, cells, h)
     normed = layer.query_norm(h)
     h = h + layer.query_attention(normed, position, *layer.query_attention.keys_and_values(normed, position), keep)
     h = h + layer.ffn(layer.ffn_norm(h))
@@ -187,8 +188,8 @@ class TestWhereLevelsAreRead:
             self._coordinate_map(model, stride, channels)
             for stride, channels in zip(STRIDES, config.neck_channels, strict=True)
         )
-        value1, value2, value3, value4 = (self._coordinate_map(model, stride, config.embed_dim) for stride in STRIDES)
-        return memory._replace(levels=(level1, level2, level3, level4), value_maps=(value1, value2, value3, value4))
+        values = ValueTable.of([self._coordinate_map(model, stride, config.embed_dim) for stride in STRIDES])
+        return memory._replace(levels=(level1, level2, level3, level4), values=values)
 
     def test_seed(self, model: SPD, points: Tensor):
         with torch.no_grad(), _inputs_of(model.decoder.seed.project) as seen:
@@ -231,4 +232,4 @@ class TestWhereLevelsAreRead:
             for u, v in points[0].tolist()
         ]
         for inputs in seen:
-            assert inputs[5].cell_index[0, :, 0].tolist() == expected
+            assert inputs[5].rows[0, :, 0].tolist() == expected

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from spd.config import ModelConfig, OffsetUnit
 from spd.model.decoder import Decoder
 from spd.model.deformable_attention import DeformableAttention, deformable_read, deformable_read_reference
+from spd.model.value_table import ValueTable
 
 HEADS, LEVELS, POINTS = 3, 4, 2
 
@@ -41,7 +42,10 @@ def test_fast_equals_reference(sizes, batch, queries, heads, points, spread, see
     cells = 4 + spread * torch.randn(shape, generator=generator, dtype=torch.float64)
     weights = _weights(batch, queries, heads, len(sizes), points, generator)
     torch.testing.assert_close(
-        deformable_read(maps, cells, weights), deformable_read_reference(maps, cells, weights), atol=1e-10, rtol=0
+        deformable_read(ValueTable.of(maps), cells, weights),
+        deformable_read_reference(maps, cells, weights),
+        atol=1e-10,
+        rtol=0,
     )
 
 
@@ -54,7 +58,7 @@ def test_reference_equals_a_bilinear_sum_by_hand():
     expected = torch.tensor([[[mixed], [121.0], [16.0], [121.0]]], dtype=torch.float64)
     cells = cells[:, :, None, None, None, :]
     torch.testing.assert_close(deformable_read_reference(maps, cells, weights), expected)
-    torch.testing.assert_close(deformable_read(maps, cells, weights), expected)
+    torch.testing.assert_close(deformable_read(ValueTable.of(maps), cells, weights), expected)
 
 
 def test_gradients_are_right():
@@ -65,7 +69,7 @@ def test_gradients_are_right():
     cells[..., 0, :, :] += torch.randint(0, 3, cells[..., 0, :, :].shape, generator=generator)
     weights = _weights(2, 3, 2, 2, 2, generator)
     inputs = [tensor.requires_grad_() for tensor in (*maps, cells, weights)]
-    assert torch.autograd.gradcheck(lambda v1, v2, c, w: deformable_read([v1, v2], c, w), inputs)
+    assert torch.autograd.gradcheck(lambda v1, v2, c, w: deformable_read(ValueTable.of([v1, v2]), c, w), inputs)
 
 
 def test_gradients_equal_those_of_the_reference_outside_the_map():
@@ -75,8 +79,8 @@ def test_gradients_equal_those_of_the_reference_outside_the_map():
     inputs = [tensor.requires_grad_() for tensor in (*maps, cells, _weights(2, 5, 2, 2, 2, generator))]
     upstream = torch.randn(2, 5, 4, generator=generator, dtype=torch.float64)
     fast, slow = (
-        torch.autograd.grad((read(inputs[:2], inputs[2], inputs[3]) * upstream).sum(), inputs)
-        for read in (deformable_read, deformable_read_reference)
+        torch.autograd.grad((read(maps, inputs[2], inputs[3]) * upstream).sum(), inputs)
+        for read, maps in ((deformable_read, ValueTable.of(inputs[:2])), (deformable_read_reference, inputs[:2]))
     )
     for ours, theirs in zip(fast, slow, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=0)
@@ -105,7 +109,7 @@ def test_equals_the_operator_of_transformers_inside_the_map():
         64,
     )
 
-    torch.testing.assert_close(deformable_read(maps, cells, weights), theirs, atol=1e-10, rtol=0)
+    torch.testing.assert_close(deformable_read(ValueTable.of(maps), cells, weights), theirs, atol=1e-10, rtol=0)
 
 
 def _module(unit: OffsetUnit, width: int = 12) -> DeformableAttention:
@@ -144,7 +148,7 @@ def test_weights_of_a_head_sum_to_one_over_levels_and_points():
         module.attention_weights.weight.normal_(std=3)
     maps = [torch.ones(1, 12, *size, dtype=torch.float64) for size in ((8, 12), (4, 6), (2, 3), (1, 2))]
     hidden = torch.randn(1, 5, 12, dtype=torch.float64)
-    read = _captured_read(module, hidden, [torch.rand(1, 5, 2, dtype=torch.float64)] * 4, maps)
+    read = _captured_read(module, hidden, torch.rand(1, 5, 4, 2, dtype=torch.float64), ValueTable.of(maps))
     torch.testing.assert_close(read, torch.ones_like(read))
 
 
@@ -154,7 +158,7 @@ def test_a_head_reads_its_own_channels():
     for value in maps:
         value[:, 4:8] = 1.0
     hidden = torch.randn(1, 5, 12, dtype=torch.float64)
-    read = _captured_read(module, hidden, [torch.rand(1, 5, 2, dtype=torch.float64)] * 4, maps)
+    read = _captured_read(module, hidden, torch.rand(1, 5, 4, 2, dtype=torch.float64), ValueTable.of(maps))
     torch.testing.assert_close(read[0, 0], torch.tensor([0.0] * 4 + [1.0] * 4 + [0.0] * 4, dtype=torch.float64))
 
 
@@ -164,12 +168,12 @@ def test_offsets_in_cells_move_the_read_by_as_many_cells_on_every_level():
         module.sampling_offsets.weight.zero_()
         module.sampling_offsets.bias.copy_(torch.tensor([1.5, -0.5]).repeat(HEADS * LEVELS * POINTS))
     sizes = [(16, 24), (12, 20), (8, 12), (8, 10)]
-    reference = [torch.tensor([[[3.0, 4.0]]], dtype=torch.float64)] * 4
+    reference = torch.tensor([[[[3.0, 4.0]] * 4]], dtype=torch.float64)
     hidden = torch.zeros(1, 1, 12, dtype=torch.float64)
     columns = [torch.arange(w, dtype=torch.float64).expand(1, 12, h, w) for h, w in sizes]
     rows = [torch.arange(h, dtype=torch.float64)[:, None].expand(1, 12, h, w) for h, w in sizes]
     for maps, expected in ((columns, 4.5), (rows, 3.5)):
-        read = _captured_read(module, hidden, reference, maps)
+        read = _captured_read(module, hidden, reference, ValueTable.of(maps))
         torch.testing.assert_close(read, torch.full_like(read, expected))
 
 
@@ -185,7 +189,8 @@ def test_normalised_offsets_equal_the_plans_arithmetic():
     hidden = torch.randn(2, 9, 12, dtype=torch.float64)
 
     with torch.no_grad():
-        result = module(hidden, [points / stride for stride in (4, 8, 16, 32)], maps)
+        references = torch.stack([points / stride for stride in (4, 8, 16, 32)], dim=2)
+        result = module(hidden, references, ValueTable.of(maps))
         deltas = module.sampling_offsets(hidden).view(2, 9, HEADS, LEVELS, POINTS, 2)
         weights = module.attention_weights(hidden).view(2, 9, HEADS, LEVELS * POINTS).softmax(-1)
         weights = weights.view(2, 9, HEADS, LEVELS, POINTS)
@@ -212,7 +217,7 @@ def test_offsets_become_cells_in_float32():
         module.sampling_offsets.weight.zero_()
         module.sampling_offsets.bias.fill_(1.0)
     wide = [torch.zeros(1, 12, 2, 320, dtype=torch.bfloat16)] * 4
-    offsets = module.offsets_in_cells(torch.zeros(1, 1, 12, dtype=torch.bfloat16), wide)
+    offsets = module.offsets_in_cells(torch.zeros(1, 1, 12, dtype=torch.bfloat16), ValueTable.of(wide))
     assert offsets.dtype == torch.float32
     assert offsets[0, 0, 0, 0, 0].tolist() == [159.5, 0.5]
 
@@ -222,7 +227,7 @@ def test_levels_of_a_single_cell_are_read(unit: OffsetUnit):
     """The plan's own formula divides by W - 1 there."""
     module = _module(unit)
     maps = [torch.full((1, 12, 1, 1), 3.0, dtype=torch.float64)] * 4
-    read = _captured_read(module, torch.randn(1, 2, 12).double(), [torch.zeros(1, 2, 2).double()] * 4, maps)
+    read = _captured_read(module, torch.randn(1, 2, 12).double(), torch.zeros(1, 2, 4, 2).double(), ValueTable.of(maps))
     torch.testing.assert_close(read, torch.full((1, 2, 12), 3.0, dtype=torch.float64))
 
 
@@ -231,6 +236,25 @@ def test_bfloat16_maps_are_read_at_float32_locations():
     maps = [torch.zeros(1, 1, 1, 400, dtype=torch.bfloat16)]
     maps[0][..., 302] = 1.0
     cells = torch.tensor([301.25, 0.0]).view(1, 1, 1, 1, 1, 2)
-    read = deformable_read(maps, cells, torch.ones(1, 1, 1, 1, 1))
+    read = deformable_read(ValueTable.of(maps), cells, torch.ones(1, 1, 1, 1, 1))
     assert read.dtype == torch.bfloat16
     assert read.item() == pytest.approx(0.25, abs=1e-3)
+
+
+def test_a_table_gives_its_maps_back_without_a_copy():
+    maps = _maps([(3, 4), (1, 2)], 2, 6, torch.Generator().manual_seed(0))
+    table = ValueTable.of(maps)
+    for value, back in zip(maps, table.maps(), strict=True):
+        assert torch.equal(value, back)
+    table.rows.zero_()
+    assert all(back.abs().max() == 0 for back in table.maps())
+
+
+def test_a_location_that_is_no_number_gives_no_number_and_reads_inside_the_table():
+    maps = _maps([(3, 4), (1, 2)], 1, 6, torch.Generator().manual_seed(0))
+    cells = torch.zeros(1, 2, 3, 2, 1, 2, dtype=torch.float64)
+    cells[0, 0, 0, 0, 0, 0] = float("nan")
+    read = deformable_read(ValueTable.of(maps), cells, torch.ones(1, 2, 3, 2, 1, dtype=torch.float64))
+    assert read[0, 0, :2].isnan().all()
+    assert read[0, 0, 2:].isfinite().all()
+    assert read[0, 1].isfinite().all()

@@ -10,6 +10,7 @@ import torch
 from spd.config import ModelConfig
 from spd.model.deformable_attention import ring_offsets
 from spd.model.spd import SPD
+from spd.model.value_table import ValueTable
 
 SIZE = (64, 96)
 
@@ -81,7 +82,7 @@ def test_fixed_offsets_are_a_ring_by_hand() -> None:
 
 def test_fixed_offsets_do_not_depend_on_the_query() -> None:
     attention = spread(build("learned_offsets")).decoder.deformable_layers[0].cross_attention
-    offsets = attention.offsets_in_cells(torch.randn(2, 5, 96), [torch.zeros(1, 96, 4, 6)] * 4)
+    offsets = attention.offsets_in_cells(torch.randn(2, 5, 96), ValueTable.of([torch.zeros(1, 96, 4, 6)] * 4))
     torch.testing.assert_close(offsets[1, 4], offsets[0, 0])
     torch.testing.assert_close(offsets[0, 0], ring_offsets(3, 4, 4))
 

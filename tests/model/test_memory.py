@@ -23,11 +23,14 @@ def _memory() -> tuple[MemoryProjections, ImageMemory]:
 
 def test_value_maps_are_projections_and_the_third_is_l3_itself():
     projections, memory = _memory()
+    assert memory.values.sizes == ((16, 24), (8, 12), (4, 6), (2, 3))
+    assert memory.values.rows.shape == (2, 16 * 24 + 8 * 12 + 4 * 6 + 2 * 3, WIDTH)
+    maps = memory.values.maps()
     for level in (0, 1, 3):
         convolution = projections.value_maps[level]
         expected = torch.einsum("bchw,dc->bdhw", memory.levels[level], convolution.weight[:, :, 0, 0])
-        torch.testing.assert_close(memory.value_maps[level], expected + convolution.bias[:, None, None])
-    assert memory.value_maps[2] is memory.levels[2]
+        torch.testing.assert_close(maps[level], expected + convolution.bias[:, None, None])
+    assert torch.equal(maps[2], memory.levels[2])
 
 
 def test_keys_and_values_are_projections_of_each_cell_with_heads_apart():

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spd.config import ModelConfig
-from spd.coordinates import STRIDES, pixels_to_cells, read_bilinear
+from spd.coordinates import STRIDES, bilinear_reads, pixels_to_cells, read_bilinear
 from spd.model.query_seed import FourierCode, QuerySeed
 from spd.model.spd import SPD
 
@@ -69,7 +69,9 @@ def test_seed_is_the_normalised_projection_of_four_reads_and_the_code():
     points = torch.rand(2, 7, 2, dtype=torch.float64) * torch.tensor([96.0, 64.0]) - 0.5
     reference = [pixels_to_cells(points, stride, "center") for stride in STRIDES]
 
-    hidden, position = seed(levels, reference, points, (64, 96))
+    at_points = [bilinear_reads(cells, *level.shape[-2:]) for cells, level in zip(reference, levels, strict=True)]
+
+    hidden, position = seed(levels, at_points, points, (64, 96))
 
     weight = seed.project.weight.detach().numpy()
     for image, k in np.ndindex(2, 7):

@@ -16,13 +16,16 @@ from spd.model.spatial_canvas import (
     CanvasSmoother,
     SpatialCanvas,
     canvas_places,
+    shared_places,
     write_to_cells,
 )
 
 
-def _one_cell(index: torch.Tensor) -> CanvasPlaces:
+def _one_cell(
+    index: torch.Tensor, num_cells: int, reduction: CanvasWrite = "mean", mask: torch.Tensor | None = None
+) -> CanvasPlaces:
     """Each query writes all to one cell."""
-    return CanvasPlaces(index.unsqueeze(-1), torch.ones(*index.shape, 1))
+    return shared_places(index.unsqueeze(-1), torch.ones(*index.shape, 1).double(), num_cells, reduction, mask)
 
 
 def _written_by_loops(canvas, points, written, keep, reduction, stride):
@@ -61,7 +64,9 @@ def test_write_equals_a_loop_over_cells(height, width, queries, reduction: Canva
 
     cells = nearest_cell(pixels_to_cells(torch.from_numpy(points), 16, "corner"), height, width, "corner")
     mask = torch.from_numpy(keep) if masked else None
-    result = write_to_cells(torch.from_numpy(canvas), _one_cell(cells), torch.from_numpy(written), mask, reduction)
+    result = write_to_cells(
+        torch.from_numpy(canvas), _one_cell(cells, height * width, reduction, mask), torch.from_numpy(written)
+    )
 
     for image in range(2):
         expected = _written_by_loops(canvas[image], points[image], written[image], keep[image], reduction, 16)
@@ -72,29 +77,29 @@ def test_masked_queries_write_nothing_whatever_they_hold():
     canvas = torch.zeros(1, 2, 3, 4)
     written = torch.tensor([[[1.0, 2.0], [float("nan"), float("inf")]]])
     cell = torch.tensor([[5, 5]])
-    result = write_to_cells(canvas, _one_cell(cell), written, torch.tensor([[True, False]]), "mean")
+    result = write_to_cells(canvas, _one_cell(cell, 12, mask=torch.tensor([[True, False]])), written)
     assert result[0, :, 1, 1].tolist() == [1.0, 2.0]
     assert result.sum() == 3.0
 
 
 def test_the_given_canvas_is_left_as_it_was():
     canvas = torch.zeros(1, 2, 3, 4)
-    write_to_cells(canvas, _one_cell(torch.tensor([[5]])), torch.ones(1, 1, 2), None, "mean")
+    write_to_cells(canvas, _one_cell(torch.tensor([[5]]), 12), torch.ones(1, 1, 2))
     assert canvas.sum() == 0
 
 
 def test_a_mean_does_not_grow_with_the_queries_and_a_sum_does():
     canvas, written = torch.zeros(1, 1, 2, 3), torch.ones(1, 1000, 1)
-    cells = _one_cell(torch.zeros(1, 1000, dtype=torch.long))
-    assert write_to_cells(canvas, cells, written, None, "mean").max() == 1
-    assert write_to_cells(canvas, cells, written, None, "sum").max() == 1000
+    cells = torch.zeros(1, 1000, dtype=torch.long)
+    assert write_to_cells(canvas, _one_cell(cells, 6, "mean"), written).max() == pytest.approx(1, abs=1e-5)
+    assert write_to_cells(canvas, _one_cell(cells, 6, "sum"), written).max() == 1000
 
 
 def test_many_bfloat16_writes_are_summed_in_float32():
     """A bfloat16 sum of ones stops at 256."""
     written = torch.ones(1, 4096, 1, dtype=torch.bfloat16)
-    cells = _one_cell(torch.zeros(1, 4096, dtype=torch.long))
-    result = write_to_cells(torch.zeros(1, 1, 2, 3), cells, written, None, "sum")
+    cells = _one_cell(torch.zeros(1, 4096, dtype=torch.long), 6, "sum")
+    result = write_to_cells(torch.zeros(1, 1, 2, 3), cells, written)
     assert result.dtype == torch.float32
     assert result.max() == 4096
 
@@ -117,8 +122,8 @@ def test_a_bilinear_write_is_the_transpose_of_the_read_per_cell(
     sides = torch.tensor([width, height], dtype=torch.float64)
     points = torch.rand(1, queries, 2, generator=generator, dtype=torch.float64) * (sides + 1) - 1
     keep = torch.rand(1, queries, generator=generator) < 0.6 if masked else torch.ones(1, queries, dtype=torch.bool)
-    places = canvas_places(points, height, width, "bilinear", "center")
-    result = write_to_cells(canvas, places, written, keep if masked else None, "bilinear")
+    places = canvas_places(points, height, width, "bilinear", "center", keep if masked else None)
+    result = write_to_cells(canvas, places, written)
     for row, column in np.ndindex(height, width):
         unit = torch.zeros(1, 1, height, width, dtype=torch.float64)
         unit[0, 0, row, column] = 1
@@ -192,19 +197,19 @@ def test_smoothing_equals_its_formula():
 
 def test_write_projects_then_smooths():
     torch.manual_seed(0)
-    shared = SpatialCanvas(6, "mean").double()
+    shared = SpatialCanvas(6).double()
     with torch.no_grad():
         shared.smooth.second.weight.normal_()
     canvas, hidden = torch.randn(1, 6, 3, 5).double(), torch.randn(1, 4, 6).double()
-    cells = _one_cell(torch.tensor([[0, 14, 7, 7]]))
+    cells = _one_cell(torch.tensor([[0, 14, 7, 7]]), 15)
     projected = hidden @ shared.write_projection.weight.T
-    expected = shared.smooth(write_to_cells(canvas, cells, projected, None, "mean"))
-    torch.testing.assert_close(shared.write(canvas, cells, hidden, None), expected)
+    expected = shared.smooth(write_to_cells(canvas, cells, projected))
+    torch.testing.assert_close(shared.write(canvas, cells, hidden), expected)
 
 
 def test_final_read_adds_the_projected_canvas():
     torch.manual_seed(0)
-    shared = SpatialCanvas(6, "mean").double()
+    shared = SpatialCanvas(6).double()
     canvas, hidden = torch.randn(1, 6, 3, 5).double(), torch.randn(1, 1, 6).double()
     between = 0.75 * canvas[0, :, 1, 2] + 0.25 * canvas[0, :, 1, 3]
     expected = hidden[0, 0] + shared.final_projection.weight @ between

@@ -132,7 +132,7 @@ def test_the_layout_lists_a_tensor_once_and_maps_channel_last(network: DepthNetw
         torch.testing.assert_close(network.decode(again, points), network.decode(memory, points), rtol=0, atol=0)
     assert len({tensor.data_ptr() for tensor in tensors}) == len(tensors) == len(set(layout.names))
     for name, tensor in zip(layout.names, tensors, strict=True):
-        if name.startswith(("levels", "value_maps", "canvases")):
+        if name.startswith(("levels", "canvases")):
             assert tensor.shape[1] * 3 == tensor.shape[2] * 2  # (B, H, W, C)
             assert tensor.is_contiguous()
 

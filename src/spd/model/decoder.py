@@ -19,9 +19,9 @@ from spd.coordinates import (
     STRIDES,
     BilinearReads,
     anchor_points,
-    bilinear_reads,
+    level_reads,
     location_dtype,
-    pixels_to_cells,
+    pixels_to_levels,
 )
 from spd.model.attention import FeedForward
 from spd.model.deformable_attention import DeformableAttention
@@ -80,7 +80,7 @@ class DecoderLayer(nn.Module):
             query_mask: False for padding.
         """
         hidden = self.look(hidden, source, canvas, canvas_reads)
-        canvas = self.write(hidden, canvas, shared_canvas, places, query_mask)
+        canvas = self.write(hidden, canvas, shared_canvas, places)
         offered = self.keys_and_values(hidden, position)
         return self.attend_to(hidden, position, offered, query_mask), canvas
 
@@ -101,12 +101,11 @@ class DecoderLayer(nn.Module):
         canvas: Float[Tensor, "B D H W"],
         shared_canvas: SpatialCanvas | None,
         places: CanvasPlaces,
-        query_mask: Bool[Tensor, "B K"] | None = None,
     ) -> Float[Tensor, "B D H W"]:
         """F⁽ⁿ⁻¹⁾ to F⁽ⁿ⁾."""
         if self.canvas_access is None or shared_canvas is None:
             return canvas
-        return shared_canvas.write(canvas, places, self.canvas_access.to_write(hidden), query_mask)
+        return shared_canvas.write(canvas, places, self.canvas_access.to_write(hidden))
 
     def keys_and_values(self, hidden: Float[Tensor, "B A D"], position: Float[Tensor, "B A D"]) -> Offered:
         """What rows offer to the attention of this layer; nothing without attention."""
@@ -132,7 +131,7 @@ class Start(NamedTuple):
 
     hidden: Float[Tensor, "B K D"]
     position: Float[Tensor, "B K D"]
-    reference_points: tuple[Tensor, ...]
+    reference_points: Float[Tensor, "B K L 2"]
     """xy in the cells of each level."""
     canvas_reads: BilinearReads
     """The same cells in every layer."""
@@ -163,7 +162,7 @@ class Decoder(nn.Module):
         )
         self.l3_layers = self._global_layers(config.num_l3_layers)
         self.l4_layers = self._global_layers(config.num_l4_layers)
-        self.canvas = None if "canvas" in config.without else SpatialCanvas(config.embed_dim, config.canvas_reduction)
+        self.canvas = None if "canvas" in config.without else SpatialCanvas(config.embed_dim)
 
     def layers(self) -> list[DecoderLayer]:
         """All layers in the order in which a query passes them."""
@@ -188,7 +187,7 @@ class Decoder(nn.Module):
             return self._anchored(memory, query_points)
         start = self._start(memory, query_points)
         canvas = _first_canvas(memory)
-        places = self._places(start, canvas)
+        places = self._places(start, canvas, query_mask)
         hidden = start.hidden
         for layer, source in self._layers_with_sources(memory, start.reference_points):
             hidden, canvas = layer(
@@ -238,17 +237,18 @@ class Decoder(nn.Module):
 
     def _start(self, memory: ImageMemory, query_points: Float[Tensor, "B K 2"]) -> Start:
         query_points = query_points.to(location_dtype(memory.levels[0]))
-        alignment = self.config.alignment
-        reference_points = tuple(pixels_to_cells(query_points, stride, alignment) for stride in STRIDES)
-        hidden, position = self.seed(memory.levels, reference_points, query_points, memory.image_size)
-        height, width = memory.levels[CANVAS_LEVEL].shape[-2:]
-        return Start(hidden, position, reference_points, bilinear_reads(reference_points[CANVAS_LEVEL], height, width))
+        reference_points = pixels_to_levels(query_points, self.config.alignment)
+        reads = level_reads(reference_points, [(level.shape[-2], level.shape[-1]) for level in memory.levels])
+        hidden, position = self.seed(memory.levels, reads, query_points, memory.image_size)
+        return Start(hidden, position, reference_points, reads[CANVAS_LEVEL])
 
-    def _places(self, start: Start, canvas: Float[Tensor, "B D H W"]) -> CanvasPlaces:
+    def _places(
+        self, start: Start, canvas: Float[Tensor, "B D H W"], query_mask: Bool[Tensor, "B K"] | None = None
+    ) -> CanvasPlaces:
         height, width = canvas.shape[-2:]
         config = self.config
-        points = start.reference_points[CANVAS_LEVEL]
-        return canvas_places(points, height, width, config.canvas_reduction, config.alignment)
+        points = start.reference_points[:, :, CANVAS_LEVEL]
+        return canvas_places(points, height, width, config.canvas_reduction, config.alignment, query_mask)
 
     def _read_final(
         self, canvas: Float[Tensor, "B D H W"], start: Start, hidden: Float[Tensor, "B K D"]
@@ -256,9 +256,9 @@ class Decoder(nn.Module):
         return hidden if self.canvas is None else self.canvas.read_final(canvas, start.canvas_reads, hidden)
 
     def _layers_with_sources(
-        self, memory: ImageMemory, reference_points: tuple[Tensor, ...]
+        self, memory: ImageMemory, reference_points: Float[Tensor, "B K L 2"]
     ) -> Iterator[tuple[DecoderLayer, tuple]]:
-        sources: list[tuple] = [(reference_points, memory.value_maps)] * len(self.deformable_layers)
+        sources: list[tuple] = [(reference_points, memory.values)] * len(self.deformable_layers)
         sources += zip(memory.l3_keys, memory.l3_values, strict=True)
         sources += zip(memory.l4_keys, memory.l4_values, strict=True)
         return zip(self.layers(), sources, strict=True)

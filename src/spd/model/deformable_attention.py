@@ -10,20 +10,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spd.config import OffsetUnit
-from spd.coordinates import as_table, first_rows, location_dtype, read_bilinear, surrounding_cells
+from spd.coordinates import location_dtype, read_bilinear
 from spd.model.attention import RESIDUAL_GAIN, initialise_linear
+from spd.model.value_table import ValueTable, bilinear_samples
 from spd.weighted_rows import weighted_rows
 
 
 def deformable_read(
-    value_maps: Sequence[Tensor],
+    values: ValueTable,
     sampling_cells: Float[Tensor, "B K M L P 2"],
     attention_weights: Float[Tensor, "B K M L P"],
 ) -> Float[Tensor, "B K D"]:
     """Σ over levels l and points p of weight · V_l(cell), each head in its own channels.
 
     Args:
-        value_maps: one (B, D, H_l, W_l) map per level, D = M·d with head-major channels.
+        values: the value maps, D = M·d with head-major channels.
         sampling_cells: xy of every sample in the cells of its level; reads clamp to the border.
         attention_weights: the weight of every sample.
 
@@ -31,18 +32,11 @@ def deformable_read(
         The heads' sums side by side.
     """
     batch, num_queries, num_heads = sampling_cells.shape[:3]
-    head = torch.arange(num_heads, device=sampling_cells.device)[:, None, None]
-    read = attention_weights.new_zeros((), dtype=sampling_cells.dtype)
-    for level, value in enumerate(value_maps):
-        height, width = value.shape[-2:]
-        index, weights = surrounding_cells(sampling_cells[:, :, :, level], height, width)
-        weights = weights * attention_weights[:, :, :, level, :, None].to(weights.dtype)
-        # A row of the table is a cell of one head, (B, H, W, M) in this order.
-        index = index + first_rows(sampling_cells, height * width).view(-1, 1, 1, 1, 1)
-        rows = index * num_heads + head
-        table = as_table(value).unflatten(1, (num_heads, -1)).flatten(0, 1)
-        read = read + weighted_rows(table, rows.flatten(3).flatten(0, 2), weights.flatten(3).flatten(0, 2))
-    return read.to(value_maps[0].dtype).view(batch, num_queries, value_maps[0].shape[1])
+    samples = bilinear_samples(values, sampling_cells, attention_weights)
+    # A row is a cell of one head, (B, N, M) in this order.
+    table = values.rows.unflatten(2, (num_heads, -1)).flatten(0, 2)
+    read = weighted_rows(table, samples.rows.flatten(0, 2), samples.weights.flatten(0, 2))
+    return read.view(batch, num_queries, values.rows.shape[2])
 
 
 def deformable_read_reference(
@@ -129,26 +123,23 @@ class DeformableAttention(nn.Module):
     def forward(
         self,
         hidden: Float[Tensor, "B K D"],
-        reference_points: Sequence[Tensor],
-        value_maps: Sequence[Tensor],
+        reference_points: Float[Tensor, "B K L 2"],
+        values: ValueTable,
     ) -> Float[Tensor, "B K D"]:
         """What each query reads, projected.
 
         Args:
             hidden: normalised queries.
-            reference_points: the queries in the cells of each level, (B, K, 2) each.
-            value_maps: (B, D, H_l, W_l) per level.
+            reference_points: the queries in the cells of each level.
+            values: the value maps.
         """
-        reference = torch.stack(tuple(reference_points), dim=2)
-        cells = reference[:, :, None, :, None, :] + self.offsets_in_cells(hidden, value_maps)
+        cells = reference_points[:, :, None, :, None, :] + self.offsets_in_cells(hidden, values)
         num_heads, num_levels, num_points = self.shape
         logits = self.attention_weights(hidden).unflatten(-1, (num_heads, num_levels * num_points))
         weights = logits.softmax(-1).unflatten(-1, (num_levels, num_points))
-        return self.output(deformable_read(value_maps, cells, weights))
+        return self.output(deformable_read(values, cells, weights))
 
-    def offsets_in_cells(
-        self, hidden: Float[Tensor, "B K D"], value_maps: Sequence[Tensor]
-    ) -> Float[Tensor, "B K M L P 2"]:
+    def offsets_in_cells(self, hidden: Float[Tensor, "B K D"], values: ValueTable) -> Float[Tensor, "B K M L P 2"]:
         """xy steps from the query to its samples, in cells of each level."""
         if self.sampling_offsets is None:
             fixed: Tensor = self.fixed_offsets  # type: ignore[assignment]
@@ -157,5 +148,5 @@ class DeformableAttention(nn.Module):
         offsets = offsets.to(location_dtype(offsets))
         if self.offset_unit == "cell":
             return offsets
-        spans = [((value.shape[-1] - 1) / 2, (value.shape[-2] - 1) / 2) for value in value_maps]
+        spans = [((width - 1) / 2, (height - 1) / 2) for height, width in values.sizes]
         return offsets * offsets.new_tensor(spans)[:, None, :]

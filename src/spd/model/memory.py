@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spd.coordinates import CANVAS_LEVEL
 from spd.model.attention import initialise_linear, split_heads
+from spd.model.value_table import ValueTable
 
 
 class ImageMemory(NamedTuple):
@@ -20,8 +21,8 @@ class ImageMemory(NamedTuple):
 
     levels: tuple[Tensor, Tensor, Tensor, Tensor]
     """L1...L4: (B, C_l, H / s_l, W / s_l) for the strides 4, 8, 16, 32."""
-    value_maps: tuple[Tensor, Tensor, Tensor, Tensor]
-    """What deformable attention reads: (B, D, H / s_l, W / s_l); the third is L3 itself."""
+    values: ValueTable
+    """What deformable attention reads: four maps (B, D, H / s_l, W / s_l), the third L3 itself, as one table."""
     l3_keys: tuple[Tensor, ...]
     """One per L3 layer: (B, M, N3, d) with N3 = H/16 · W/16 in row-major order."""
     l3_values: tuple[Tensor, ...]
@@ -89,9 +90,7 @@ class MemoryProjections(nn.Module):
 
     def forward(self, levels: tuple[Tensor, Tensor, Tensor, Tensor], image_size: tuple[int, int]) -> ImageMemory:
         """Assemble the memory of images that were ``image_size`` before padding."""
-        value1, value2, value3, value4 = (
-            project(level) for project, level in zip(self.value_maps, levels, strict=True)
-        )
+        values = ValueTable.of([project(level) for project, level in zip(self.value_maps, levels, strict=True)])
         l3_keys, l3_values = self.l3(levels[2])
         l4_keys, l4_values = self.l4(levels[3])
-        return ImageMemory(levels, (value1, value2, value3, value4), l3_keys, l3_values, l4_keys, l4_values, image_size)
+        return ImageMemory(levels, values, l3_keys, l3_values, l4_keys, l4_values, image_size)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spd.coordinates import read_bilinear
+from spd.coordinates import BilinearReads, read_cells
 from spd.model.attention import initialise_linear
 
 
@@ -52,7 +52,7 @@ class QuerySeed(nn.Module):
     def forward(
         self,
         levels: Sequence[Tensor],
-        reference_points: Sequence[Tensor],
+        reads: Sequence[BilinearReads],
         query_points: Float[Tensor, "B K 2"],
         image_size: tuple[int, int],
     ) -> tuple[Float[Tensor, "B K D"], Float[Tensor, "B K D"]]:
@@ -60,10 +60,10 @@ class QuerySeed(nn.Module):
 
         Args:
             levels: L1...L4, (B, C_l, H_l, W_l) each.
-            reference_points: the queries in the cells of each level, (B, K, 2) each.
+            reads: where the queries read each level.
             query_points: the queries in pixels.
             image_size: (height, width) before padding.
         """
         code = self.code(query_points, image_size).to(levels[0].dtype)
-        centre = [read_bilinear(level, cells) for level, cells in zip(levels, reference_points, strict=True)]
+        centre = [read_cells(level, at_query) for level, at_query in zip(levels, reads, strict=True)]
         return self.norm(self.project(torch.cat((*centre, code), dim=-1))), self.position(code)

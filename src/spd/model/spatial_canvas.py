@@ -9,21 +9,28 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from spd.config import Alignment, CanvasSource, CanvasWrite
-from spd.coordinates import BilinearReads, nearest_cell, read_cells, surrounding_cells
+from spd.coordinates import BilinearReads, as_table, first_rows, nearest_cell, read_cells, surrounding_cells
 from spd.model.attention import RESIDUAL_GAIN, initialise_linear
 
 
 class CanvasPlaces(NamedTuple):
-    """Where queries write: computed once per question, the same in every layer."""
+    """Where queries write and how much of it arrives: computed once per question, the same in every layer."""
 
-    cell_index: Int[Tensor, "B K C"]
-    """Row-major index of the C cells that each query writes to."""
-    weight: Float[Tensor, "B K C"]
-    """How much of what it writes goes to each."""
+    rows: Int[Tensor, "B K C"]
+    """The C cells that each query writes to, as rows of the table that holds the cells of all images."""
+    shares: Float[Tensor, "B K C"]
+    """How much of what a query writes is added to each."""
+    query_mask: Bool[Tensor, "B K"] | None
+    """False for queries that do not write, whatever they hold; None means all do."""
 
 
 def canvas_places(
-    canvas_points: Float[Tensor, "B K 2"], height: int, width: int, reduction: CanvasWrite, alignment: Alignment
+    canvas_points: Float[Tensor, "B K 2"],
+    height: int,
+    width: int,
+    reduction: CanvasWrite,
+    alignment: Alignment,
+    query_mask: Bool[Tensor, "B K"] | None = None,
 ) -> CanvasPlaces:
     """The cell that covers each query's pixel; for ``bilinear`` the four around it, by the weights of a bilinear read.
 
@@ -31,52 +38,62 @@ def canvas_places(
         canvas_points: the queries in the canvas' cells.
         height: rows of the canvas.
         width: columns of the canvas.
-        reduction: as of :func:`write_to_cells`.
+        reduction: as of :func:`shared_places`.
         alignment: which pixel a cell's index stands for.
+        query_mask: False for queries that do not write; None means all do.
     """
     if reduction == "bilinear":
-        return CanvasPlaces(*surrounding_cells(canvas_points, height, width))
-    index = nearest_cell(canvas_points, height, width, alignment).unsqueeze(-1)
-    return CanvasPlaces(index, canvas_points.new_ones(index.shape))
+        index, weight = surrounding_cells(canvas_points, height, width)
+    else:
+        index = nearest_cell(canvas_points, height, width, alignment).unsqueeze(-1)
+        weight = canvas_points.new_ones(index.shape)
+    return shared_places(index, weight, height * width, reduction, query_mask)
+
+
+def shared_places(
+    cell_index: Int[Tensor, "B K C"],
+    weight: Float[Tensor, "B K C"],
+    num_cells: int,
+    reduction: CanvasWrite,
+    query_mask: Bool[Tensor, "B K"] | None = None,
+) -> CanvasPlaces:
+    """What each cell adds: the mean by weight of what is written to it, or the sum.
+
+    The mean keeps a cell that nobody writes to, does not grow with the number of queries, and favours no cell for where
+    it lies among them.
+
+    Args:
+        cell_index: row-major index of the cells that each query writes to.
+        weight: of the query in each.
+        num_cells: of the canvas.
+        reduction: ``sum``, or ``mean`` and ``bilinear``, which differ in their places only.
+        query_mask: False for queries that do not write; None means all do.
+    """
+    if query_mask is not None:
+        weight = weight * query_mask.unsqueeze(-1)
+    rows = cell_index + first_rows(weight, num_cells)[:, None, None]
+    if reduction != "sum":
+        received = weight.new_zeros(weight.shape[0] * num_cells).index_add(0, rows.flatten(), weight.flatten())[rows]
+        weight = weight / torch.where(received > 0, received, 1.0)
+    return CanvasPlaces(rows, weight, query_mask)
 
 
 def write_to_cells(
-    canvas: Float[Tensor, "B D H W"],
-    places: CanvasPlaces,
-    written: Float[Tensor, "B K D"],
-    query_mask: Bool[Tensor, "B K"] | None,
-    reduction: CanvasWrite,
+    canvas: Float[Tensor, "B D H W"], places: CanvasPlaces, written: Float[Tensor, "B K D"]
 ) -> Float[Tensor, "B D H W"]:
-    """The canvas plus, in each cell, the mean or the sum of what was written to it.
-
-    The mean is by weight: a cell that nobody writes to keeps its value, what a cell receives does not grow with the
-    number of queries, and no cell is favoured for where it lies among them. Sums and weights are in the canvas'
-    precision, float32 at least.
+    """The canvas plus, in each cell, its shares of what was written; in the canvas' precision, float32 at least.
 
     Args:
-        canvas: the map.
+        canvas: the map; left as it is.
         places: the cells that each query writes to.
         written: what it writes.
-        query_mask: False for queries that do not write; None means all do.
-        reduction: ``sum``, or ``mean`` and ``bilinear``, which differ in their places only.
     """
-    batch, width = canvas.shape[:2]
-    num_cells = canvas.shape[2] * canvas.shape[3]
     written = written.to(canvas.dtype)
-    if query_mask is not None:
-        written = written.masked_fill(~query_mask.unsqueeze(-1), 0.0)
-    weight = places.weight.to(canvas.dtype)
-    if query_mask is not None:
-        weight = weight * query_mask.unsqueeze(-1)
-    cell_index = places.cell_index.flatten(1)
-    # One cell of weight 1 per query needs no product.
-    shares = written if weight.shape[-1] == 1 else (written.unsqueeze(2) * weight.unsqueeze(-1)).flatten(1, 2)
-    index = cell_index.unsqueeze(-1).expand(-1, -1, width)
-    total = canvas.new_zeros(batch, num_cells, width).scatter_add(1, index, shares)
-    if reduction != "sum":
-        received = canvas.new_zeros(batch, num_cells).scatter_add(1, cell_index, weight.flatten(1))
-        total = total / torch.where(received > 0, received, 1.0).unsqueeze(-1)
-    return canvas + total.transpose(1, 2).unflatten(2, canvas.shape[2:])
+    if places.query_mask is not None:
+        written = written.masked_fill(~places.query_mask.unsqueeze(-1), 0.0)
+    shares = written.unsqueeze(2) * places.shares.to(canvas.dtype).unsqueeze(-1)
+    table = as_table(canvas).index_add(0, places.rows.flatten(), shares.flatten(0, 2))
+    return table.view(canvas.shape[0], *canvas.shape[2:], -1).permute(0, 3, 1, 2)
 
 
 class CanvasSmoother(nn.Module):
@@ -105,9 +122,8 @@ class CanvasSmoother(nn.Module):
 class SpatialCanvas(nn.Module):
     """What all layers share: the projection of what is written, the smoothing, and the last read."""
 
-    def __init__(self, embed_dim: int, reduction: CanvasWrite) -> None:
+    def __init__(self, embed_dim: int) -> None:
         super().__init__()
-        self.reduction: CanvasWrite = reduction
         self.write_projection = nn.Linear(embed_dim, embed_dim, bias=False)
         self.smooth = CanvasSmoother(embed_dim)
         self.final_projection = nn.Linear(embed_dim, embed_dim, bias=False)
@@ -118,11 +134,9 @@ class SpatialCanvas(nn.Module):
         canvas: Float[Tensor, "B D H W"],
         places: CanvasPlaces,
         hidden: Float[Tensor, "B K D"],
-        query_mask: Bool[Tensor, "B K"] | None = None,
     ) -> Float[Tensor, "B D H W"]:
         """F⁽ⁿ⁻¹⁾ to F⁽ⁿ⁾: write the queries' states, then smooth."""
-        written = self.write_projection(hidden)
-        return self.smooth(write_to_cells(canvas, places, written, query_mask, self.reduction))
+        return self.smooth(write_to_cells(canvas, places, self.write_projection(hidden)))
 
     def read_final(
         self,

@@ -59,8 +59,8 @@ class DecoderProbe:
         return hook
 
     def _see_offsets(self, module: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        hidden, _, value_maps = inputs
-        self._offsets.append(module.offsets_in_cells(hidden.detach(), value_maps).detach().float())
+        hidden, _, values = inputs
+        self._offsets.append(module.offsets_in_cells(hidden.detach(), values).detach().float())
 
 
 class Watch(pl.Callback):

@@ -315,3 +315,12 @@ def test_model_card_says_what_it_is(saved: Path, model: SPD) -> None:
         "license: apache-2.0\n",
     ):
         assert fact in card
+
+
+def test_half_precision_halves_the_file_and_loads_into_float32(model: SPD, saved: Path, tmp_path: Path):
+    save(model, tmp_path / "half", dtype=torch.float16)
+    full, half = ((folder / "model.safetensors").stat().st_size for folder in (saved, tmp_path / "half"))
+    assert half < 0.51 * full
+    for name, weights in load_model(tmp_path / "half").state_dict().items():
+        assert weights.dtype == torch.float32
+        assert torch.equal(weights, model.state_dict()[name].half().float())

@@ -39,17 +39,25 @@ _LOADERS: Mapping[Architecture, str] = {"spd": "spd.load", "bilinear": "spd.base
 Network = TypeVar("Network", bound=DepthNetwork)
 
 
-def save(model: DepthNetwork, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> None:
+def save(
+    model: DepthNetwork,
+    folder: str | Path,
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
     """Write ``model`` as a checkpoint, in place of one that the folder may hold.
 
     Each file is written beside its place and then moved there, ``config.json`` last, so that a reader never meets half
     a file; one that comes between two moves is told so by the checksum.
 
     Args:
-        model: the model; its weights are saved in the precision that they have.
+        model: the model.
         folder: made if it does not exist; other files in it are left alone.
         provenance: where the weights come from, as JSON values by name (data, steps, seed, metrics…). Kept in
             ``config.json`` and listed in the model card.
+        dtype: precision of the weights in the file, ``torch.float16`` for half the size; None is that which they have.
+            Loading brings them back to that of the model.
 
     Raises:
         ValueError: ``folder`` is a file, or ``provenance`` holds something that JSON has no word for.
@@ -57,7 +65,10 @@ def save(model: DepthNetwork, folder: str | Path, *, provenance: Mapping[str, An
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"folder must be a folder for the checkpoint, got the file {folder}")
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = {
+        name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
     weights = safetensors.torch.save(state, metadata={"format": "pt"})
     config = {
         "format": FORMAT,

@@ -109,6 +109,9 @@ class TrainConfig:
     epochs: int = 30
     max_steps: int | None = None
     """Length of the run in steps, in place of ``epochs``."""
+    ema_decay: float | None = None
+    """Keep an exponential moving average of the weights with this decay per step: it is what is validated and what the
+    checkpoint holds. None keeps none."""
     seed: int = 0
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
@@ -126,6 +129,8 @@ class TrainConfig:
         for name in ("epochs", "devices", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.ema_decay is not None and not 0.0 < self.ema_decay < 1.0:
+            raise ValueError(f"ema_decay must be between 0 and 1, got {self.ema_decay}")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
         if self.max_steps is not None and self.max_steps < 1:

@@ -193,3 +193,19 @@ def test_a_damaged_image_is_named(
     path.write_bytes(path.read_bytes()[:200])
     assert evaluate(data, checkpoint, tmp_path / "e") == 2
     assert f"cannot read the image {path}" in capsys.readouterr().err
+
+
+def test_a_flipped_model_has_a_name_and_answers_of_its_own(
+    data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "e"
+    results = []
+    for more in ("--json", "--json --flip"):
+        assert evaluate(data, checkpoint, folder, more) == 0
+        (model,) = json.loads(capsys.readouterr().out)["models"]
+        results.append((model["name"], model["results"][0]["mean"]["abs_rel"]))
+    (plain, before), (flipped, after) = results
+    assert flipped == f"{plain}+flip"
+    assert after != before
+    assert after == pytest.approx(before, rel=0.5)
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {plain, flipped}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from spd.evaluation.consistency import ConsistencyRow
     from spd.evaluation.contenders import Contender
     from spd.evaluation.metrics import Metrics
-    from spd.evaluation.protocol import Asking
+    from spd.evaluation.protocol import Asking, EncodesImages
     from spd.evaluation.report import Answers, Report
     from spd.predictor import Predictor
 
@@ -55,6 +55,8 @@ class Options:
     """Also ask every fourth pixel in both directions, all at once."""
     consistency: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also ask fixed pixels among many sets of other points, and say how much their answers change."""
+    flip: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Average every answer with the one about the mirrored image; such a model is called NAME+flip."""
     interaction: Literal["joint", "anchored"] | None = None
     """Run spd in another mode than it was trained in; warns."""
     runtime: Literal["torch", "onnx", "openvino"] = "torch"
@@ -90,9 +92,10 @@ def run(options: Options) -> None:
     answers, consistency = {}, {}
     for contender in chosen:
         predictor = _build(contender, options)
-        answers[contender.name] = _answers(contender, predictor, dataset, checksum, ways, options)
+        name = _name(contender, options)
+        answers[name] = _answers(contender, predictor, dataset, checksum, ways, options)
         if options.consistency:
-            consistency[contender.name] = _consistency(contender, predictor, dataset, options)
+            consistency[name] = _consistency(name, predictor, dataset, options)
     report = make_report(answers, consistency)
     document = as_document(report, per_image=True)
     write_files({options.output / "report.json": f"{json.dumps(document, indent=2, allow_nan=False)}\n".encode()})
@@ -122,13 +125,22 @@ def _build(contender: Contender, options: Options) -> Predictor:
         )
 
 
-def _consistency(
-    contender: Contender, predictor: Predictor, dataset: RGBDDataset, options: Options
-) -> tuple[ConsistencyRow, ...]:
+def _name(contender: Contender, options: Options) -> str:
+    return f"{contender.name}+flip" if options.flip else contender.name
+
+
+def _asked(predictor: Predictor, options: Options) -> EncodesImages:
+    from spd.evaluation.flip import FlipAveraged
+
+    return FlipAveraged(predictor=predictor) if options.flip else predictor
+
+
+def _consistency(name: str, predictor: Predictor, dataset: RGBDDataset, options: Options) -> tuple[ConsistencyRow, ...]:
     from spd.evaluation.consistency import measure_consistency
 
-    with progress(f"{contender.name}: consistency", len(dataset)) as advance:
-        return measure_consistency(predictor, dataset, options.data, crop=options.crop, progress=advance)
+    with progress(f"{name}: consistency", len(dataset)) as advance:
+        asked = _asked(predictor, options)
+        return measure_consistency(asked, dataset, options.data, crop=options.crop, progress=advance)
 
 
 def _answers(
@@ -145,8 +157,9 @@ def _answers(
     from spd.evaluation.protocol import predict
     from spd.evaluation.report import Answers
 
-    checksum = model_checksum(predictor)
-    folder = options.output / contender.name
+    name = _name(contender, options)
+    checksum = model_checksum(predictor) + ("+flip" if options.flip else "")
+    folder = options.output / name
     identities = {
         way: Identity(
             model=contender.model,
@@ -167,9 +180,9 @@ def _answers(
     }
     missing = [way for way in ways if way not in kept]
     if missing:
-        with progress(f"{contender.name}: images", len(dataset)) as advance:
+        with progress(f"{name}: images", len(dataset)) as advance:
             rows = []
-            for row in predict(predictor, dataset, options.data, ways=missing, crop=options.crop):
+            for row in predict(_asked(predictor, options), dataset, options.data, ways=missing, crop=options.crop):
                 rows.append(row)
                 advance(1)
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from spd.checkpoint import WEIGHTS_FILE, save
 from spd.data.datamodule import RGBDDataModule
@@ -82,12 +83,15 @@ class ProgressBar(TQDMProgressBar):
 
 
 class SaveForAnswering(pl.Callback):
-    """Writes the checkpoint that answers after each validation, so that a run can be tried before it ends."""
+    """Writes the checkpoint that answers after each validation, so that a run can be tried before it ends.
+
+    It holds the weights that were validated, so this comes before a callback that takes their average away again.
+    """
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SPDModule)
         if trainer.is_global_zero and not trainer.sanity_checking:
             save(pl_module.model, self.config.output, provenance=_provenance(self.config, trainer))
@@ -118,6 +122,7 @@ def _trainer(config: TrainConfig) -> pl.Trainer:
         callbacks=[
             resume_file,
             SaveForAnswering(config),
+            *_averaging(config),
             Watch(config.log_every),
             LearningRateMonitor("step"),
             ProgressBar(),
@@ -125,6 +130,13 @@ def _trainer(config: TrainConfig) -> pl.Trainer:
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+def _averaging(config: TrainConfig) -> list[pl.Callback]:
+    """One kernel for all weights, and the fast one."""
+    if config.ema_decay is None:
+        return []
+    return [WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))]
 
 
 def _precision(config: TrainConfig) -> Any:
@@ -148,7 +160,8 @@ def _prepare_folder(config: TrainConfig) -> None:
         raise ValueError(f"{config.output} has nothing to resume: expected {RESUME_FILE} and {CONFIG_FILE} in it")
     before, now = json.loads(stored.read_text("utf-8")), _as_json(config)
     # A field that came after the run was begun had what is its default now.
-    before["model"] = {**_as_json(TrainConfig())["model"], **before["model"]}
+    defaults = _as_json(TrainConfig())
+    before = {**defaults, **before, "model": {**defaults["model"], **before["model"]}}
     if changed := sorted(_fixed_differences(before, now)):
         raise ValueError(
             f"--resume continues a run as it was configured, but these fields differ: {', '.join(changed)}"
@@ -198,6 +211,7 @@ def _provenance(config: TrainConfig, trainer: pl.Trainer) -> dict[str, Any]:
         "batch_size": config.data.batch_size,
         "num_queries": config.data.num_queries,
         "seed": config.seed,
+        "ema_decay": config.ema_decay,
         "pretrained_encoder": config.model.pretrained,
         "validation": figures,
         "torch": torch.__version__,

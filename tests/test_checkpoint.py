@@ -142,7 +142,7 @@ def test_folder_must_not_be_a_file(model: SPD, tmp_path: Path) -> None:
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no checkpoint folder .*/nothing$"):
+    with pytest.raises(ValueError, match=r"no checkpoint folder .*/nothing; spd-nyu-atto is the name of the one"):
         load_model(tmp_path / "nothing")
 
 
@@ -312,7 +312,8 @@ def test_model_card_says_what_it_is(saved: Path, model: SPD) -> None:
         '- metrics: {"abs_rel": 0.25}',
         "z-depth",
         "indoor",
-        "license: apache-2.0\n",
+        "license: other\n",
+        "not recorded",
     ):
         assert fact in card
 

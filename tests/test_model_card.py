@@ -40,3 +40,18 @@ def test_says_what_a_point_sees_in_either_mode() -> None:
     assert "gaps between the anchors, about 16 pixels" in card
     assert "see each other" not in card
     assert "{" not in card
+
+
+@pytest.mark.parametrize(
+    ("terms", "licence", "told"),
+    [
+        ("apache-2.0", "apache-2.0", "trained on: apache-2.0."),
+        ("research use only, as NYU Depth V2", "other", "trained on: research use only, as NYU Depth V2."),
+        (None, "other", "trained on: not recorded."),
+    ],
+)
+def test_weights_carry_the_terms_of_their_data(terms: str | None, licence: str, told: str) -> None:
+    card = model_card(ModelConfig.atto(), 1, {"data_terms": terms})
+    assert f"license: {licence}\n" in card
+    assert told in card
+    assert "The code is Apache-2.0." in card

@@ -20,6 +20,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spd.allocator import keep_freed_memory
     from spd.camera import Intrinsics, lift
     from spd.checkpoint import save
     from spd.config import ModelConfig
@@ -29,7 +30,18 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["SPD", "ImageMemory", "Intrinsics", "ModelConfig", "Predictor", "__version__", "lift", "load", "save"]
+__all__ = [
+    "SPD",
+    "ImageMemory",
+    "Intrinsics",
+    "ModelConfig",
+    "Predictor",
+    "__version__",
+    "keep_freed_memory",
+    "lift",
+    "load",
+    "save",
+]
 
 _MODULE_OF = {
     "ImageMemory": "spd.model.memory",
@@ -37,6 +49,7 @@ _MODULE_OF = {
     "ModelConfig": "spd.config",
     "Predictor": "spd.predictor",
     "SPD": "spd.model.spd",
+    "keep_freed_memory": "spd.allocator",
     "lift": "spd.camera",
     "load": "spd.predictor",
     "save": "spd.checkpoint",

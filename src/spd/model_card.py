@@ -100,16 +100,14 @@ _SPD_LIMITS: Mapping[Interaction, str] = {
 def model_card(config: ModelConfig, parameters: int, provenance: Mapping[str, Any]) -> str:
     """Sizes, training, use, limits and licences, with the header that the Hugging Face hub reads.
 
-    Weights that were trained from timm's are under the licence that timm states for those.
+    Weights carry the terms of what they were made from: of timm's weights where training started from those, and of
+    the data, ``data_terms`` of the provenance.
     """
-    timm_weights = timm.get_pretrained_cfg(config.encoder) if config.pretrained else None
-    licence = "apache-2.0" if not config.pretrained else (timm_weights and timm_weights.license) or "unknown"
+    terms = provenance.get("data_terms")
+    licence, start = _licence(config, terms)
+    of_data = f"The terms of the data they were trained on: {terms or 'not recorded'}."
     height, width = config.train_size
-    weights_licence = (
-        f"The weights were trained from timm's weights of `{config.encoder}`, whose licence is {licence}."
-        if config.pretrained
-        else "The weights were trained from random values; no other weights are in them."
-    )
+    weights_licence = f"{start} {of_data}"
     training = "\n".join(f"- {name}: {_one_line(value)}" for name, value in provenance.items()) or "Not recorded."
     text = _TEXTS[config.architecture]
     return _CARD.format(
@@ -126,6 +124,16 @@ def model_card(config: ModelConfig, parameters: int, provenance: Mapping[str, An
         width=width,
         height=height,
     )
+
+
+def _licence(config: ModelConfig, terms: Any) -> tuple[str, str]:
+    """The hub's word for the weights' licence, and where they started."""
+    if not config.pretrained:
+        licence = "apache-2.0" if terms == "apache-2.0" else "other"
+        return licence, "The weights were trained from random values; no other weights are in them."
+    timm_weights = timm.get_pretrained_cfg(config.encoder)
+    licence = (timm_weights and timm_weights.license) or "unknown"
+    return licence, f"The weights were trained from timm's weights of `{config.encoder}`, whose licence is {licence}."
 
 
 def _one_line(value: Any) -> str:

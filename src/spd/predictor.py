@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from spd.bundled import BUNDLED
 from spd.camera import Intrinsics, lift
 from spd.checkpoint import load_model
 from spd.config import Interaction
@@ -231,7 +232,7 @@ class Scene:
 
 
 def load(
-    folder: str | Path,
+    folder: str | Path = BUNDLED,
     *,
     device: str | torch.device | None = None,
     interaction: Interaction | None = None,
@@ -239,7 +240,8 @@ def load(
     """The predictor of a checkpoint.
 
     Args:
-        folder: the checkpoint's folder, or ``owner/name`` of a repository on the Hugging Face hub.
+        folder: the checkpoint's folder, or ``owner/name`` of a repository on the Hugging Face hub; by default the
+            checkpoint that comes with SPD, whose weights are for research use, as the data they were trained on.
         device: where to run; None is the first CUDA device where there is one, else the CPU.
         interaction: ``joint`` or ``anchored`` in place of the mode in which the checkpoint was trained; warns.
 

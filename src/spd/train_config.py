@@ -15,6 +15,8 @@ class DataConfig:
 
     root: Path | None = None
     """Folder with ``manifest.csv``."""
+    terms: str | None = None
+    """Terms of the data's use, which the weights carry on: they go into the checkpoint's model card."""
     train_splits: tuple[str, ...] = ("train",)
     val_split: str = "val"
     batch_size: int = 8

@@ -59,8 +59,11 @@ def run(options: Options) -> None:
 
     import torch
 
+    from spd.allocator import keep_freed_memory
     from spd.predictor import choose_device
     from spd.profiling.latency import measure
+
+    keep_freed_memory()
 
     device = choose_device(options.device)
     if options.threads is not None:

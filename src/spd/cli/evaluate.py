@@ -75,6 +75,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Ask, score, report, draw."""
+    from spd.allocator import keep_freed_memory
     from spd.data.rgbd import RGBDDataset
     from spd.evaluation.contenders import contenders
     from spd.evaluation.pictures import draw_report
@@ -85,6 +86,7 @@ def run(options: Options) -> None:
 
     if options.output.exists() and not options.output.is_dir():
         raise ValueError(f"output must be a folder, got the file {options.output}")
+    keep_freed_memory()
     ways = askings(options.num_queries, dense=options.dense)
     chosen = contenders(options.model, options.checkpoint, options.depth_anything)
     dataset = RGBDDataset(options.data, [options.split])

@@ -9,12 +9,14 @@ from pathlib import Path
 from spd.config import ModelConfig
 from spd.train_config import DataConfig, OptimizerConfig, TrainConfig
 
+_NYU_TERMS = "research use only, as NYU Depth V2"
+
 
 def nyu_tiny() -> TrainConfig:
     """The tiny model on NYU Depth V2, its encoder from timm's ImageNet weights (CC BY-NC 4.0)."""
     return TrainConfig(
         model=ModelConfig.tiny(pretrained=True),
-        data=DataConfig(root=_nyu()),
+        data=DataConfig(root=_nyu(), terms=_NYU_TERMS),
         output=Path("runs/nyu-tiny"),
     )
 
@@ -23,7 +25,7 @@ def plan_v14() -> TrainConfig:
     """The plan to the letter on NYU Depth V2, to measure every later decision against."""
     return TrainConfig(
         model=ModelConfig.plan_v14(pretrained=True),
-        data=DataConfig(root=_nyu()),
+        data=DataConfig(root=_nyu(), terms=_NYU_TERMS),
         output=Path("runs/plan-v14"),
     )
 
@@ -34,6 +36,7 @@ def nyu_atto() -> TrainConfig:
         model=ModelConfig.atto(dropout=0.0),
         data=DataConfig(
             root=_nyu(),
+            terms=_NYU_TERMS,
             # Strong, since 695 images are soon known by heart.
             zoom=(0.65, 1.5),
             color_jitter=(0.4, 0.4, 0.4, 0.1),
@@ -51,6 +54,7 @@ def rooms_atto() -> TrainConfig:
     """The small model on procedural rooms from random weights: a first model in minutes."""
     return TrainConfig(
         model=ModelConfig.atto(dropout=0.0),
+        data=DataConfig(terms="apache-2.0"),
         optimizer=OptimizerConfig(learning_rate=4e-4),
         output=Path("runs/rooms-atto"),
         max_steps=1000,

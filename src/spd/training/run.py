@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
-import platform
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +16,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from spd.allocator import keep_freed_memory
 from spd.checkpoint import WEIGHTS_FILE, save
 from spd.data.datamodule import RGBDDataModule
 from spd.files import write_files
@@ -33,7 +32,7 @@ CONFIG_FILE = "train.json"
 LOG_FOLDER = "logs"
 # What may change between a run and its continuation without changing what is learnt.
 _FREE_FIELDS = {"output", "resume", "accelerator", "log_every", "checkpoint_every", "validate_every"}
-_FREE_DATA_FIELDS = {"root", "num_workers"}
+_FREE_DATA_FIELDS = {"root", "num_workers", "terms"}
 
 
 def train(config: TrainConfig) -> Path:
@@ -206,6 +205,7 @@ def _provenance(config: TrainConfig, trainer: pl.Trainer) -> dict[str, Any]:
     assert config.data.root is not None
     return {
         "data": config.data.root.name,
+        "data_terms": config.data.terms,
         "splits": list(config.data.train_splits),
         "steps": trainer.global_step,
         "batch_size": config.data.batch_size,
@@ -225,18 +225,3 @@ def _quieten_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep what a step frees, since the next step asks for the same again.
-
-    By default every map of some megabytes is returned to the system and comes back as fresh pages, to be zeroed one
-    fault at a time: elementwise operations on such maps then take several times as long.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    library = ctypes.CDLL(None)
-    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
-    library.mallopt(m_mmap_max, 0)
-    library.mallopt(m_trim_threshold, -1)
-    library.mallopt(m_top_pad, 64 << 20)

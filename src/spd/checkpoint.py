@@ -145,6 +145,22 @@ def load_network(
     return model.to(device).eval()
 
 
+def load_weights(network: DepthNetwork, source: str | Path) -> None:
+    """Give a network the weights of a checkpoint, whatever the rest of its configuration says.
+
+    Args:
+        network: whose parameters are overwritten.
+        source: see :func:`load_network`.
+
+    Raises:
+        ValueError: as of :func:`load_network`, or the tensors differ in name or shape.
+    """
+    folder = locate(source)
+    state = _read_weights(folder, read_config(folder)["checksum"])
+    _require_same_tensors(folder, expected=network.state_dict(), found=state)
+    network.load_state_dict(state)
+
+
 def locate(source: str | Path, files: Sequence[str] = (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE)) -> Path:
     """The local folder of a checkpoint: one at hand, the bundled one by its name, or one downloaded from the hub.
 

@@ -186,3 +186,29 @@ def test_refusals_are_one_line(rooms: Path, tmp_path: Path) -> None:
         assert expected in result.stderr
         assert "Traceback" not in result.stderr
         assert not (tmp_path / "run").exists()
+
+
+def test_a_run_starts_from_the_weights_of_a_checkpoint(rooms: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train(rooms, first, "--max-steps", "1").returncode == 0
+    # A rate of almost nothing: what is saved is what it started from.
+    tuned = train(
+        rooms, second, "--init", str(first), "--max-steps", "1", "--optimizer.learning-rate", "1e-12", "--seed", "7",
+        "--data.terms", "for tests",
+    )  # fmt: skip
+    assert tuned.returncode == 0, tuned.stderr
+    before, after = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
+    for name, weights in before.items():
+        torch.testing.assert_close(after[name], weights, atol=1e-6, rtol=0)
+    provenance = json.loads((second / "config.json").read_text())["provenance"]
+    assert provenance["data_terms"] == "for tests; apache-2.0"
+    assert provenance["started_from"]["steps"] == 1
+    assert provenance["started_from"]["checksum"] == json.loads((first / "config.json").read_text())["checksum"]
+
+    other = train(rooms, tmp_path / "third", "--init", str(first), "--model.without", "canvas")
+    assert other.returncode == 2
+    assert "does not fit its configuration: it has unexpected" in other.stderr
+    both = train(rooms, tmp_path / "fourth", "--init", str(first), "--model.pretrained", "True")
+    assert both.returncode == 2
+    assert "init and model.pretrained both say where weights start" in both.stderr
+    assert both.stderr.count("\n") == 1

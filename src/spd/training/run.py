@@ -17,9 +17,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from spd.allocator import keep_freed_memory
-from spd.checkpoint import WEIGHTS_FILE, save
+from spd.checkpoint import WEIGHTS_FILE, load_weights, locate, read_config, save
 from spd.data.datamodule import RGBDDataModule
 from spd.files import write_files
+from spd.model.network import DepthNetwork
 from spd.train_config import TrainConfig
 from spd.training.curves import draw_curves
 from spd.training.diagnostics import Watch
@@ -46,7 +47,7 @@ def train(config: TrainConfig) -> Path:
 
     Raises:
         ValueError: the data cannot be read; the folder holds a run that ``config.resume`` does not continue, or one
-            whose configuration differs; pretrained weights cannot be had.
+            whose configuration differs; pretrained weights cannot be had, or those of ``config.init`` do not fit.
         NonFiniteLossError: the loss became NaN or infinite.
     """
     _prepare_folder(config)
@@ -56,9 +57,8 @@ def train(config: TrainConfig) -> Path:
     data.setup("fit")
     pl.seed_everything(config.seed, verbose=False)
     module = SPDModule(config)
-    if config.model.pretrained and not config.resume:
-        licence = module.model.encoder.load_pretrained()
-        _log.warning("the encoder starts from timm's weights of %s, licence %s", config.model.encoder, licence)
+    if not config.resume:
+        _set_first_weights(module.model, config)
     trainer = _trainer(config)
     if trainer.is_global_zero:
         _write_config(config)
@@ -72,6 +72,16 @@ def train(config: TrainConfig) -> Path:
         save(module.model, config.output, provenance=_provenance(config, trainer))
         draw_curves(config.output / LOG_FOLDER, config.output / "curves.png")
     return config.output
+
+
+def _set_first_weights(network: DepthNetwork, config: TrainConfig) -> None:
+    if config.init is not None and config.model.pretrained:
+        raise ValueError(f"init and model.pretrained both say where weights start, got init {config.init}; give one")
+    if config.model.pretrained:
+        licence = network.encoder.load_pretrained()
+        _log.warning("the encoder starts from timm's weights of %s, licence %s", config.model.encoder, licence)
+    if config.init is not None:
+        load_weights(network, config.init)
 
 
 class ProgressBar(TQDMProgressBar):
@@ -205,7 +215,7 @@ def _provenance(config: TrainConfig, trainer: pl.Trainer) -> dict[str, Any]:
     assert config.data.root is not None
     return {
         "data": config.data.root.name,
-        "data_terms": config.data.terms,
+        **_origin(config),
         "splits": list(config.data.train_splits),
         "steps": trainer.global_step,
         "batch_size": config.data.batch_size,
@@ -216,6 +226,17 @@ def _provenance(config: TrainConfig, trainer: pl.Trainer) -> dict[str, Any]:
         "validation": figures,
         "torch": torch.__version__,
     }
+
+
+def _origin(config: TrainConfig) -> dict[str, Any]:
+    """The terms of all data that went into the weights, those of the checkpoint they started from too."""
+    if config.init is None:
+        return {"data_terms": config.data.terms}
+    first = read_config(locate(config.init))
+    terms = [config.data.terms, first["provenance"].get("data_terms")]
+    known = None if None in terms else "; ".join(dict.fromkeys(map(str, terms)))
+    started_from = {"checksum": first["checksum"], **first["provenance"]}
+    return {"data_terms": known, "started_from": started_from}
 
 
 def _quieten_lightning() -> None:

@@ -19,7 +19,7 @@ from spd.checkpoint import load_model, save
 from spd.config import ModelConfig
 from spd.model.spd import SPD
 
-CONFIG = ModelConfig.atto(train_size=(64, 96), focal_length=77.5)
+CONFIG = ModelConfig.atto(train_size=(64, 96), focal_length=77.5, interaction="joint")
 
 
 @pytest.fixture(scope="module")

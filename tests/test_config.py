@@ -25,8 +25,10 @@ def test_plan_v14_is_the_plan_to_the_letter() -> None:
     plan = ModelConfig.plan_v14()
     letter = (plan.canvas_write, plan.alignment, plan.fourier_lowest_octave, plan.offset_unit, plan.canvas_source)
     assert letter == ("sum", "corner", 0, "normalized", "hidden")
-    assert ModelConfig.tiny().canvas_reduction == "mean"
-    assert ModelConfig.tiny(interaction="anchored").canvas_reduction == "bilinear"
+    assert plan.interaction == "joint"
+    assert ModelConfig.tiny().interaction == "anchored"
+    assert ModelConfig.tiny().canvas_reduction == "bilinear"
+    assert ModelConfig.tiny(interaction="joint").canvas_reduction == "mean"
     assert ModelConfig.tiny().alignment == "center"
 
 

@@ -19,7 +19,7 @@ def test_model_card_names_the_licence_of_the_encoder(encoder: str, licence: str)
 
 
 def test_says_how_each_architecture_is_used() -> None:
-    spd_card = model_card(ModelConfig.tiny(), 40_183_785, {"steps": 3})
+    spd_card = model_card(ModelConfig.tiny(interaction="joint"), 40_183_785, {"steps": 3})
     for fact in ("| architecture | spd |", "spd.load(", "40,183,785", "192, 7 |", "see each other", "- steps: 3"):
         assert fact in spd_card
     bilinear_card = model_card(ModelConfig.tiny(architecture="bilinear"), 1, {})

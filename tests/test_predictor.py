@@ -27,7 +27,7 @@ from spd.inputs import as_pixels, check_points, model_size
 from spd.model.spd import SPD
 from spd.predictor import CHUNK_SIZE, MAX_JOINT_QUERIES, Predictor, choose_device, load
 
-CONFIG = ModelConfig.atto(train_size=(64, 96))
+CONFIG = ModelConfig.atto(train_size=(64, 96), interaction="joint")
 POINTS = [(3.0, 2.5), (70.25, 40.0), (-0.5, 47.4), (79.4, -0.5), (3.0, 2.5)]
 side = st.integers(1, 3000)
 train_side = st.integers(1, 8).map(lambda cells: 32 * cells)

@@ -88,10 +88,10 @@ class ModelConfig:
     without: tuple[Part, ...] = ()
     """Parts that are left out, to measure what each is worth. Without ``learned_offsets`` deformable attention reads
     the fixed points from which Deformable DETR starts; without ``depth_scale`` log depth is what the MLP gives."""
-    interaction: Interaction = "joint"
-    """What a query sees of others. ``joint`` is the plan's: all write to one canvas and attend to each other.
-    ``anchored``: only a fixed grid of anchors writes and is attended to, so that an answer depends on the image
-    alone."""
+    interaction: Interaction = "anchored"
+    """What a query sees of others. ``anchored``: only a fixed grid of anchors writes to the canvas and is attended to,
+    so that an answer depends on the image alone. ``joint`` is the plan's: all queries write to one canvas and attend to
+    each other."""
     anchor_stride: int = 32
     """Pixels between neighbouring anchors, about: an image has ceil(H / stride) rows of ceil(W / stride)."""
     train_size: tuple[int, int] = (256, 320)
@@ -164,8 +164,9 @@ class ModelConfig:
 
     @classmethod
     def plan_v14(cls, **changes: Any) -> ModelConfig:
-        """The plan to the letter: canvas sum, corner alignment, full-period code, normalised offsets."""
+        """The plan to the letter: joint queries, canvas sum, corner alignment, full-period code, normalised offsets."""
         letter = cls(
+            interaction="joint",
             alignment="corner",
             offset_unit="normalized",
             canvas_write="sum",

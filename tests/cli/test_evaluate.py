@@ -22,7 +22,7 @@ from spd.model.spd import SPD
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
     torch.manual_seed(0)
-    spd.save(SPD(ModelConfig.atto(train_size=(64, 96))), folder)
+    spd.save(SPD(ModelConfig.atto(train_size=(64, 96), interaction="joint")), folder)
     return folder
 
 

@@ -26,8 +26,9 @@ def test_json_is_one_document_with_totals(capsys: pytest.CaptureFixture[str]) ->
     assert (encoder["name"], encoder["stage"], encoder["plan_macs"]) == ("encoder", "encode", 27_500_000_000)
 
 
-def test_table_shows_components_beside_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main("info --size 480 640".split()) == 0
+@pytest.mark.parametrize(("more", "macs"), [("", "39.206 G"), ("--interaction joint", "37.628 G")])
+def test_table_shows_components_beside_the_plan(more: str, macs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(f"info --size 480 640 {more}".split()) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "tiny" in lines[0]
     assert "640x480" in lines[0]
@@ -35,7 +36,7 @@ def test_table_shows_components_beside_the_plan(capsys: pytest.CaptureFixture[st
     assert [cell.strip() for cell in total.strip("│").split("│")][1:5] == [
         "40,183,785",
         "40,901 K",
-        "37.628 G",
+        macs,
         "35.400 G",
     ]
 

@@ -24,7 +24,7 @@ from spd.predictor import Predictor, load
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(3)
     folder = tmp_path_factory.mktemp("predict") / "checkpoint"
-    save(SPD(ModelConfig.atto(train_size=(64, 96))), folder)
+    save(SPD(ModelConfig.atto(train_size=(64, 96), interaction="joint")), folder)
     return folder
 
 

@@ -17,7 +17,7 @@ SIZE = (64, 96)
 
 def build(*parts: str) -> SPD:
     torch.manual_seed(0)
-    return SPD(ModelConfig.atto(train_size=SIZE, without=parts)).eval()
+    return SPD(ModelConfig.atto(train_size=SIZE, without=parts, interaction="joint")).eval()
 
 
 def spread(model: SPD) -> SPD:

@@ -20,7 +20,7 @@ def by_name(cost: ModelCost) -> dict[str, tuple[int, int]]:
 
 @pytest.fixture(scope="module")
 def tiny_at_target_size() -> ModelCost:
-    return model_cost(ModelConfig.tiny(), (480, 640), 256)
+    return model_cost(ModelConfig.tiny(interaction="joint"), (480, 640), 256)
 
 
 def test_parameters_of_tiny_are_those_of_the_design(tiny_at_target_size: ModelCost) -> None:
@@ -46,7 +46,7 @@ def test_parameters_of_tiny_are_those_of_the_design(tiny_at_target_size: ModelCo
     ("size", "encode", "decode"), [((480, 640), 35.99, 1.64), ((256, 320), 9.14, 1.40)], ids=["480x640", "256x320"]
 )
 def test_macs_of_tiny_are_those_of_the_design(size: tuple[int, int], encode: float, decode: float) -> None:
-    cost = model_cost(ModelConfig.tiny(), size, 256)
+    cost = model_cost(ModelConfig.tiny(interaction="joint"), size, 256)
     assert cost.macs("encode") / GIGA == pytest.approx(encode, rel=0.01)
     assert cost.macs("decode") / GIGA == pytest.approx(decode, rel=0.01)
     assert cost.macs() == cost.macs("encode") + cost.macs("decode")
@@ -109,7 +109,7 @@ COUNTED_TOGETHER = {
     ("preset", "size", "num_queries"), [("atto", (64, 96), 1), ("atto", (77, 130), 70), ("nano", (33, 64), 5)]
 )
 def test_pytorch_counts_the_same_on_a_model_that_runs(preset: str, size: tuple[int, int], num_queries: int) -> None:
-    config = ModelConfig.preset(preset)
+    config = ModelConfig.preset(preset, interaction="joint")
     model = SPD(config).eval()
     # PyTorch's counter knows the products of the plain kernel, not those of the fused one on the CPU.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
@@ -122,7 +122,7 @@ def test_pytorch_counts_the_same_on_a_model_that_runs(preset: str, size: tuple[i
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_parameter_is_counted_once(preset: str) -> None:
-    config = ModelConfig.preset(preset)
+    config = ModelConfig.preset(preset, interaction="joint")
     with torch.device("meta"):
         model = SPD(config)
     expected: dict[str, int] = defaultdict(int)
@@ -136,13 +136,13 @@ def test_every_parameter_is_counted_once(preset: str) -> None:
 
 
 def test_atto_stays_small() -> None:
-    assert model_cost(ModelConfig.atto(), (256, 320), 256).parameters() <= 7_000_000
+    assert model_cost(ModelConfig.atto(interaction="joint"), (256, 320), 256).parameters() <= 7_000_000
 
 
 def test_a_parameter_of_no_component_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spd.profiling.cost.PARTS", PARTS[:-1])
     with pytest.raises(AssertionError, match="in no component"):
-        model_cost(ModelConfig.atto(), (64, 96), 3)
+        model_cost(ModelConfig.atto(interaction="joint"), (64, 96), 3)
 
 
 @pytest.mark.parametrize(
@@ -150,11 +150,11 @@ def test_a_parameter_of_no_component_is_found(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_sizes_below_one_are_refused(size: tuple[int, int], num_queries: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        model_cost(ModelConfig.atto(), size, num_queries)
+        model_cost(ModelConfig.atto(interaction="joint"), size, num_queries)
 
 
 def test_plan_figures_belong_to_the_plan_s_sizes(tiny_at_target_size: ModelCost) -> None:
-    tiny = ModelConfig.tiny()
+    tiny = ModelConfig.tiny(interaction="joint")
     figures = {row.name: plan_figure(tiny, (480, 640), 256, row.name) for row in tiny_at_target_size.components}
     for row in tiny_at_target_size.components:
         # The plan's encoder is 2.6 % larger: it counts the classifier.
@@ -163,13 +163,13 @@ def test_plan_figures_belong_to_the_plan_s_sizes(tiny_at_target_size: ModelCost)
     assert plan_figure(tiny, (256, 320), 256, "total").macs == 10_200_000_000
     assert plan_figure(tiny, (480, 640), 64, "total").macs is None
     assert plan_figure(tiny, (480, 640), 64, "total").parameters == 40_901_000
-    assert plan_figure(ModelConfig.atto(), (480, 640), 256, "total") == (None, None, "")
+    assert plan_figure(ModelConfig.atto(interaction="joint"), (480, 640), 256, "total") == (None, None, "")
     assert figures["neck"].note == "with L4 self-attention"
 
 
 def test_anchors_cost_what_their_number_of_queries_costs() -> None:
     """80 anchors at 256x320: 80 queries' worth of decoder, without the last attention's product, FFN and head."""
-    joint = model_cost(ModelConfig.tiny(), (256, 320), num_queries=80)
+    joint = model_cost(ModelConfig.tiny(interaction="joint"), (256, 320), num_queries=80)
     anchored = model_cost(ModelConfig.tiny(interaction="anchored"), (256, 320), num_queries=80)
     (row,) = [component for component in anchored.components if component.name == "anchors"]
     assert (row.stage, row.parameters) == ("encode", 0)

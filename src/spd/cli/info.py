@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -35,6 +35,8 @@ class Options:
     """Height and width of the image in pixels; None is the size that the model is trained at."""
     num_queries: int = 256
     """Points that are asked at once."""
+    interaction: Literal["joint", "anchored"] | None = None
+    """What points see of each other, if not what the model's configuration says."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON document in place of the table."""
 
@@ -42,6 +44,8 @@ class Options:
 def run(options: Options) -> None:
     """Print the costs."""
     config = _config(options)
+    if options.interaction is not None:
+        config = config.with_interaction(options.interaction)
     from spd.profiling.cost import model_cost, plan_figure
 
     size = options.size or config.train_size

@@ -142,7 +142,7 @@ def test_folder_must_not_be_a_file(model: SPD, tmp_path: Path) -> None:
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no checkpoint folder .*/nothing; spd-nyu-atto is the name of the one"):
+    with pytest.raises(ValueError, match=r"no checkpoint folder .*/nothing$"):
         load_model(tmp_path / "nothing")
 
 

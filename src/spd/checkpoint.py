@@ -19,7 +19,6 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from spd.bundled import BUNDLED, bundled_folder
 from spd.config import Architecture, Interaction, ModelConfig
 from spd.files import write_files
 from spd.model.network import DepthNetwork
@@ -111,8 +110,8 @@ def load_network(
     """The network of a checkpoint, in evaluation mode.
 
     Args:
-        source: the folder, or ``owner/name`` (also ``hf://owner/name``) of a repository on the Hugging Face hub, or
-            ``spd-nyu-atto``, the checkpoint that comes with SPD. A folder of that name goes before either.
+        source: the folder, or ``owner/name`` (also ``hf://owner/name``) of a repository on the Hugging Face hub. A
+            folder of that name goes before the hub.
         kind: the class whose weights the checkpoint holds.
         device: where the weights go.
         interaction: None is the mode that the checkpoint was trained in. Another one runs the same weights, as an
@@ -162,7 +161,7 @@ def load_weights(network: DepthNetwork, source: str | Path) -> None:
 
 
 def locate(source: str | Path, files: Sequence[str] = (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE)) -> Path:
-    """The local folder of a checkpoint: one at hand, the bundled one by its name, or one downloaded from the hub.
+    """The local folder of a checkpoint, downloaded from the Hugging Face hub where ``source`` names a repository.
 
     Args:
         source: see :func:`load_network`.
@@ -176,11 +175,9 @@ def locate(source: str | Path, files: Sequence[str] = (WEIGHTS_FILE, CONFIG_FILE
         return folder
     if folder.exists():
         raise ValueError(f"a checkpoint is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, got the file {folder}")
-    if source == BUNDLED:
-        return bundled_folder()
     name = str(source).removeprefix(_HUB_PREFIX) if isinstance(source, str) else ""
     if not _HUB_NAME.fullmatch(name):
-        raise ValueError(f"no checkpoint folder {source}; {BUNDLED} is the name of the one that comes with SPD")
+        raise ValueError(f"no checkpoint folder {source}")
 
     import huggingface_hub
 

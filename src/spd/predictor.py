@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from spd.bundled import BUNDLED
 from spd.camera import Intrinsics, lift
 from spd.checkpoint import load_model
 from spd.config import Interaction
@@ -232,7 +231,7 @@ class Scene:
 
 
 def load(
-    folder: str | Path = BUNDLED,
+    folder: str | Path,
     *,
     device: str | torch.device | None = None,
     interaction: Interaction | None = None,
@@ -240,8 +239,7 @@ def load(
     """The predictor of a checkpoint.
 
     Args:
-        folder: the checkpoint's folder, or ``owner/name`` of a repository on the Hugging Face hub; by default the
-            checkpoint that comes with SPD, whose weights are for research use, as the data they were trained on.
+        folder: the checkpoint's folder, or ``owner/name`` of a repository on the Hugging Face hub.
         device: where to run; None is the first CUDA device where there is one, else the CPU.
         interaction: ``joint`` or ``anchored`` in place of the mode in which the checkpoint was trained; warns.
 

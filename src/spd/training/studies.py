@@ -117,6 +117,9 @@ _INTERACTION: Mapping[str, Variant] = {
     "joint-bilinear": Variant(
         question="joint; writes to the four cells around a point (to its own)", model={"canvas_write": "bilinear"}
     ),
+    "joint-sum": Variant(
+        question="joint; a cell adds the sum of what is written to it (mean)", model={"canvas_write": "sum"}
+    ),
     "joint-with-grid": Variant(
         question="the baseline's weights, asked with the anchors' grid as further points",
         weights_of="joint",

@@ -73,8 +73,7 @@ def test_schedule_ends_at_the_same_fraction_for_every_group() -> None:
 
 def test_probe_reads_what_the_formulas_give(module: SPDModule) -> None:
     decoder = module.model.decoder
-    memory = module.model.encode(torch.rand(2, 3, 64, 96))
-    points = torch.rand(2, 7, 2) * 60
+    images, points = torch.rand(2, 3, 64, 96), torch.rand(2, 7, 2) * 60
     with torch.no_grad():
         for layer in decoder.deformable_layers:
             # Every sample exactly 3 cells right of and 4 below its query: 5 cells away.
@@ -82,7 +81,7 @@ def test_probe_reads_what_the_formulas_give(module: SPDModule) -> None:
             layer.cross_attention.sampling_offsets.bias.view(-1, 2).copy_(torch.tensor([3.0, 4.0]))
         decoder.l3_layers[0].canvas_access.gate.bias.fill_(2.0)
         probe = DecoderProbe(decoder)
-        module.model.decode(memory, points)
+        module.model(images, points)  # Anchors write to the canvas while the image is encoded.
         figures = probe.close()
     for level, stride in enumerate(STRIDES, start=1):
         assert figures[f"offset_px/level_{level}"].item() == pytest.approx(5 * stride, rel=1e-5)

@@ -27,7 +27,7 @@ def draw_latency(results: Sequence[Result]) -> bytes:
         )
     axes.set(xscale="log", yscale="log", xlabel="points asked of one image", ylabel="encode + decode, ms")
     axes.grid(visible=True, which="both", alpha=0.3)
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside upper center", ncols=2, fontsize="small")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()

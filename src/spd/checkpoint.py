@@ -135,12 +135,10 @@ def load_network(
             stacklevel=2,
         )
         model_config = model_config.with_interaction(interaction)
-    state = _read_weights(folder, config["checksum"])
     # The random weights that it starts with are not to use up the caller's random numbers.
     with torch.random.fork_rng(devices=[]):
         model = _build(folder, kind, model_config)
-    _require_same_tensors(folder, expected=model.state_dict(), found=state)
-    model.load_state_dict(state)
+    load_weights(model, folder)
     return model.to(device).eval()
 
 

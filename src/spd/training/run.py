@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,9 @@ def train(config: TrainConfig) -> Path:
     module = SPDModule(config)
     if not config.resume:
         _set_first_weights(module.model, config)
-    trainer = _trainer(config)
+    # Read now: when the run ends, the checkpoint that it started from may be gone.
+    origin = _origin(config)
+    trainer = _trainer(config, origin)
     if trainer.is_global_zero:
         _write_config(config)
     trainer.fit(
@@ -69,7 +72,7 @@ def train(config: TrainConfig) -> Path:
         weights_only=True,
     )
     if trainer.is_global_zero:
-        save(module.model, config.output, provenance=_provenance(config, trainer))
+        save(module.model, config.output, provenance=_provenance(config, origin, trainer))
         draw_curves(config.output / LOG_FOLDER, config.output / "curves.png")
     return config.output
 
@@ -97,16 +100,17 @@ class SaveForAnswering(pl.Callback):
     It holds the weights that were validated, so this comes before a callback that takes their average away again.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, origin: Mapping[str, Any]) -> None:
         self.config = config
+        self.origin = origin
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SPDModule)
         if trainer.is_global_zero and not trainer.sanity_checking:
-            save(pl_module.model, self.config.output, provenance=_provenance(self.config, trainer))
+            save(pl_module.model, self.config.output, provenance=_provenance(self.config, self.origin, trainer))
 
 
-def _trainer(config: TrainConfig) -> pl.Trainer:
+def _trainer(config: TrainConfig, origin: Mapping[str, Any]) -> pl.Trainer:
     logger = TensorBoardLogger(str(config.output), name="", version=LOG_FOLDER)
     resume_file = ModelCheckpoint(
         dirpath=config.output,
@@ -130,7 +134,7 @@ def _trainer(config: TrainConfig) -> pl.Trainer:
         logger=logger,
         callbacks=[
             resume_file,
-            SaveForAnswering(config),
+            SaveForAnswering(config, origin),
             *_averaging(config),
             Watch(config.log_every),
             LearningRateMonitor("step"),
@@ -206,7 +210,7 @@ def _as_json(config: TrainConfig) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(config), default=str))
 
 
-def _provenance(config: TrainConfig, trainer: pl.Trainer) -> dict[str, Any]:
+def _provenance(config: TrainConfig, origin: Mapping[str, Any], trainer: pl.Trainer) -> dict[str, Any]:
     figures = {
         name.removeprefix("val/"): round(float(value), 4)
         for name, value in trainer.callback_metrics.items()
@@ -215,7 +219,7 @@ def _provenance(config: TrainConfig, trainer: pl.Trainer) -> dict[str, Any]:
     assert config.data.root is not None
     return {
         "data": config.data.root.name,
-        **_origin(config),
+        **origin,
         "splits": list(config.data.train_splits),
         "steps": trainer.global_step,
         "batch_size": config.data.batch_size,

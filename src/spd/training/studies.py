@@ -117,9 +117,6 @@ _INTERACTION: Mapping[str, Variant] = {
     "joint-bilinear": Variant(
         question="joint; writes to the four cells around a point (to its own)", model={"canvas_write": "bilinear"}
     ),
-    "joint-sum": Variant(
-        question="joint; a cell adds the sum of what is written to it (mean)", model={"canvas_write": "sum"}
-    ),
     "joint-edges": Variant(question="joint; 30 % of the points on depth edges (uniform)", data={"edge_fraction": 0.3}),
     "joint-with-grid": Variant(
         question="the baseline's weights, asked with the anchors' grid as further points",

@@ -98,10 +98,17 @@ def _neighbours(
 
     Clamped as integers, so that a position that is not a number still names cells, and is no number in its share.
     """
-    last = torch.as_tensor(length, device=position.device) - 1
-    inside = torch.minimum(position.clamp_min(0), last.to(position.dtype))
-    before = torch.minimum(inside.long().clamp_min(0), last)
-    return before, torch.minimum(before + 1, last), inside - before
+    last = length - 1
+    inside = _at_most(position.clamp_min(0), last)
+    before = _at_most(inside.long().clamp_min(0), last)
+    return before, _at_most(before + 1, last), inside - before
+
+
+def _at_most(values: Tensor, largest: int | Tensor) -> Tensor:
+    """A number needs no tensor on the device."""
+    if isinstance(largest, int):
+        return values.clamp(max=largest)
+    return torch.minimum(values, largest.to(values.dtype))
 
 
 def anchor_points(image_size: tuple[int, int], stride: int, device: torch.device | None = None) -> Float[Tensor, "A 2"]:

@@ -27,7 +27,7 @@ def weighted_rows(
 
 
 class _WeightedRows(torch.autograd.Function):
-    """``embedding_bag``, whose own gradient on a CPU sorts the rows first and takes four times as long."""
+    """``embedding_bag``, whose own gradient on a CPU sorts the rows first and takes more than twice as long."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from spd.coordinates import location_dtype
 class DepthwiseConv2d(nn.Module):
     """Each channel convolved with a square kernel of its own; a map of the same size.
 
-    What PyTorch computes, but for the way back on a CPU: there its gradient takes several times as long as the rest of
+    What PyTorch computes, but for the way back on a CPU: there, in bfloat16, its gradient takes longer than the rest of
     a ConvNeXt block.
 
     Args:
@@ -56,7 +56,7 @@ class _Depthwise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         features, weight = ctx.saved_tensors
-        # PyTorch's own gradient of the map takes twice the time of this, and in bfloat16 three times.
+        # Quicker than PyTorch's own gradient of the map, which is the same product.
         of_features = _convolve(grad, weight.flip(2, 3).to(grad.dtype), None)
         # oneDNN has no quick kernel for this one in bfloat16.
         dtype = location_dtype(features)

@@ -18,6 +18,8 @@ class DataConfig:
     terms: str | None = None
     """Terms of the data's use, which the weights carry on: they go into the checkpoint's model card."""
     train_splits: tuple[str, ...] = ("train",)
+    train_fraction: float = 1.0
+    """Part of the training images that is used: the first of one random order, so a smaller part lies in a larger."""
     val_split: str = "val"
     batch_size: int = 8
     """Images per step, over all processes together."""
@@ -41,6 +43,8 @@ class DataConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.num_workers < 0:
             raise ValueError(f"num_workers must be at least 0, got {self.num_workers}")
+        if not 0.0 < self.train_fraction <= 1.0:
+            raise ValueError(f"train_fraction must be in (0, 1], got {self.train_fraction}")
         if not 0.0 <= self.edge_fraction <= 1.0:
             raise ValueError(f"edge_fraction must be in [0, 1], got {self.edge_fraction}")
         if not 1 <= self.query_range[0] <= self.query_range[1]:
@@ -84,6 +88,8 @@ class LossConfig:
     """SILog on the query points, on L2 and L3 densely (plan 7.2), and on the anchors."""
 
     silog_lambda: float = 0.15
+    relative_weight: float = 0.0
+    """Of the mean relative error |d − d*| / d*, which is what AbsRel reports, at query points and anchors."""
     auxiliary_weight: float = 0.5
     anchor_weight: float = 0.5
     """Of the same loss at the anchors, where queries are anchored; an image's anchors are a set of their own."""
@@ -91,7 +97,7 @@ class LossConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.silog_lambda <= 1.0:
             raise ValueError(f"silog_lambda must be in [0, 1], got {self.silog_lambda}")
-        for name in ("auxiliary_weight", "anchor_weight"):
+        for name in ("relative_weight", "auxiliary_weight", "anchor_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
 

@@ -246,3 +246,28 @@ def test_nyu_loads() -> None:
         assert batch.images.shape == (2, 3, 256, 320)
         assert batch.query_mask.all()
         assert 0.3 < batch.query_depth_m.min() < batch.query_depth_m.max() < 13
+
+
+def test_a_part_of_the_images_lies_in_a_larger_part_and_validation_stays_whole(root: Path) -> None:
+    def frames_of(fraction: float) -> tuple[list[str], int]:
+        data = RGBDDataModule(config_of(root, train_fraction=fraction))
+        data.setup("fit")
+        assert data.train_frames is not None
+        assert data.val_frames is not None
+        return [frame.image.name for frame in data.train_frames.frames], len(data.val_frames)
+
+    whole = [f"{index}.png" for index in range(NUM_TRAIN)]
+    parts = {number: frames_of(number / NUM_TRAIN) for number in range(1, NUM_TRAIN + 1)}
+    assert parts[NUM_TRAIN] == (whole, NUM_VAL)
+    for number, (names, num_val) in parts.items():
+        assert (len(names), num_val) == (number, NUM_VAL)
+        assert names == [name for name in whole if name in names]
+        assert set(names) <= set(parts.get(number + 1, parts[number])[0])
+    assert parts[4][0] != whole[:4]
+    assert len(frames_of(1e-6)[0]) == 1
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.01])
+def test_a_part_that_is_none_is_refused(fraction: float) -> None:
+    with pytest.raises(ValueError, match=rf"train_fraction must be in \(0, 1\], got {fraction}"):
+        DataConfig(train_fraction=fraction)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +13,14 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from spd.training.losses import dense_silog_loss, depth_between_pixels, pool_valid_depth, silog_loss
+from spd.training.losses import (
+    ImageLoss,
+    dense_silog_loss,
+    depth_between_pixels,
+    pool_valid_depth,
+    relative_loss,
+    silog_loss,
+)
 
 
 def slow_silog(predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray, lam: float) -> tuple[float, int]:
@@ -43,6 +52,22 @@ def test_silog_equals_a_slow_loop(seed: int, batch: int, number: int, lam: float
     assert loss.skipped.item() == skipped
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), batch=st.integers(1, 4), number=st.integers(1, 30), share=st.floats(0, 1))
+def test_relative_error_equals_a_slow_loop_in_metres(seed: int, batch: int, number: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    predicted_m, true_m = rng.uniform(0.3, 9, (2, batch, number))
+    valid = rng.random((batch, number)) < share
+    images = [
+        [abs(p - t) / t for p, t, v in zip(*rows, strict=True) if v]
+        for rows in zip(predicted_m, true_m, valid, strict=True)
+    ]
+    means = [sum(errors) / len(errors) for errors in images if errors]
+    loss = relative_loss(*(torch.tensor(np.log(x)) for x in (predicted_m, true_m)), torch.tensor(valid))
+    assert loss.mean.item() == pytest.approx(sum(means) / len(means) if means else 0.0, rel=1e-5)
+    assert loss.skipped.item() == batch - len(means)
+
+
 def test_silog_by_hand() -> None:
     log_depth = torch.tensor([[1.0, 3.0]])
     loss = silog_loss(log_depth, torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool), 0.15)
@@ -50,9 +75,10 @@ def test_silog_by_hand() -> None:
     assert loss.mean.item() == pytest.approx(math.sqrt(4.4))
 
 
-def test_empty_batch_gives_a_zero_with_gradients() -> None:
+@pytest.mark.parametrize("loss_of", [partial(silog_loss, lam=0.15), relative_loss])
+def test_empty_batch_gives_a_zero_with_gradients(loss_of: Callable[..., ImageLoss]) -> None:
     log_depth = torch.randn(2, 5, requires_grad=True)
-    loss = silog_loss(log_depth, torch.zeros(2, 5), torch.zeros(2, 5, dtype=torch.bool), 0.15)
+    loss = loss_of(log_depth, torch.zeros(2, 5), torch.zeros(2, 5, dtype=torch.bool))
     loss.mean.backward()
     assert loss.mean.item() == 0.0
     assert loss.skipped.item() == 2

@@ -11,9 +11,10 @@ import torch
 
 from spd.config import ModelConfig
 from spd.coordinates import STRIDES
-from spd.train_config import DataConfig, OptimizerConfig, TrainConfig
+from spd.data.datamodule import TrainingBatch
+from spd.train_config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 from spd.training.diagnostics import DecoderProbe
-from spd.training.module import SPDModule, learning_rate_factor, parameter_groups
+from spd.training.module import SPDModule, StepLosses, learning_rate_factor, parameter_groups
 
 SMALL = ModelConfig.atto(train_size=(64, 96))
 
@@ -69,6 +70,40 @@ def test_schedule_ends_at_the_same_fraction_for_every_group() -> None:
     assert all(a >= b for a, b in itertools.pairwise(factors[20:]))
     # Half way down the cosine lies the mean of its ends.
     assert learning_rate_factor(20 + 90, 201, 20, 0.01) == pytest.approx(0.505)
+
+
+@pytest.mark.parametrize("anchor_weight", [0.0, 0.25])
+def test_relative_error_joins_the_loss_of_points_and_anchors(
+    monkeypatch: pytest.MonkeyPatch, anchor_weight: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(2, 7, 2, generator=generator) * 60
+    depth_m = torch.linspace(1, 3, 96).expand(2, 64, 96).contiguous()
+    batch = TrainingBatch(
+        images=torch.rand(2, 3, 64, 96, generator=generator),
+        depth_m=depth_m,
+        query_points=points,
+        query_depth_m=torch.rand(2, 7, generator=generator).add(0.5),
+        query_mask=torch.ones(2, 7, dtype=torch.bool),
+        indices=torch.arange(2),
+    )
+    losses: dict[float, StepLosses] = {}
+    for weight in (0.0, 0.5):
+        torch.manual_seed(0)
+        loss = LossConfig(relative_weight=weight, anchor_weight=anchor_weight)
+        module = SPDModule(TrainConfig(model=SMALL, data=DataConfig(batch_size=2), loss=loss)).eval()
+        monkeypatch.setattr(module, "_log_step", lambda parts, _, weight=weight: losses.update({weight: parts}))
+        module.training_step(batch, 0)
+    with torch.no_grad():
+        predicted = module.model(batch.images, points, batch.query_mask)
+    relative = ((predicted - batch.query_depth_m).abs() / batch.query_depth_m).mean()
+    without, with_it = losses[0.0], losses[0.5]
+    assert "relative" not in without.others
+    assert with_it.silog == without.silog
+    torch.testing.assert_close(with_it.others["relative"], relative)
+    anchors = with_it.others["anchors"] - without.others["anchors"]
+    assert anchors > 0
+    torch.testing.assert_close(with_it.total - without.total, 0.5 * relative + anchor_weight * anchors)
 
 
 def test_probe_reads_what_the_formulas_give(module: SPDModule) -> None:

@@ -96,6 +96,7 @@ def forget_fields_of_later_versions(stored: Path) -> None:
     """Make the configuration of a run what the first version wrote."""
     config = json.loads(stored.read_text())
     del config["model"]["architecture"], config["ema_decay"]
+    del config["data"]["train_fraction"], config["loss"]["relative_weight"]
     stored.write_text(json.dumps(config))
 
 

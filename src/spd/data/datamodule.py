@@ -179,6 +179,7 @@ class RGBDDataModule(pl.LightningDataModule):
             raise ValueError("data.root must be a folder with manifest.csv, got none")
         if self.train_frames is None:
             self.train_frames = RGBDDataset(data.root, data.train_splits)
+            self.train_frames.keep(data.train_fraction)
             if self.config.validate_every:
                 self.val_frames = RGBDDataset(data.root, (data.val_split,))
 

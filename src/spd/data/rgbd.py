@@ -70,6 +70,12 @@ class RGBDDataset(Dataset[RGBDSample]):
     def __init__(self, root: Path, splits: Sequence[str] | None = None) -> None:
         self.frames = read_manifest(root, splits)
 
+    def keep(self, fraction: float) -> None:
+        """Leave only this part of the frames, one at least, in their order: the first of one random order."""
+        number = max(1, round(fraction * len(self.frames)))
+        order = np.random.default_rng(0).permutation(len(self.frames))
+        self.frames = [self.frames[index] for index in sorted(order[:number])]
+
     def __len__(self) -> int:
         return len(self.frames)
 

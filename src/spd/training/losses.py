@@ -1,4 +1,4 @@
-"""Scale-invariant log loss on query points and, densely, on coarse maps (plan 7.2)."""
+"""Scale-invariant log loss and relative error on points, and the first densely on coarse maps (plan 7.2)."""
 
 from __future__ import annotations
 
@@ -51,8 +51,30 @@ def silog_loss(
     variance = ((delta - bias.unsqueeze(1)) * weight).square().sum(1) / number
     # The same as the mean square less λ times the squared mean, without the difference of two large numbers.
     radicand = variance + (1 - lam) * bias.square()
-    per_image = radicand.clamp(min=_SMALLEST_RADICAND).sqrt()
-    has_any = count > 0
+    return _over_images(radicand.clamp(min=_SMALLEST_RADICAND).sqrt(), count > 0, log_depth)
+
+
+def relative_loss(
+    log_depth: Float[Tensor, "B N"], true_log_depth: Float[Tensor, "B N"], valid_mask: Bool[Tensor, "B N"]
+) -> ImageLoss:
+    """Mean of |d − d*| / d* over the points of an image, then over the images: AbsRel itself, in float32.
+
+    SILog is least at the mean of what log depth may be; this is least nearer by about its variance, since a depth that
+    is too large costs without bound and one that is too small at most 1.
+
+    Args:
+        log_depth: predictions; anything finite where ``valid_mask`` is False.
+        true_log_depth: the truth, likewise.
+        valid_mask: which values count.
+    """
+    delta = torch.where(valid_mask, log_depth.float() - true_log_depth.float(), 0.0)
+    count = valid_mask.sum(1)
+    return _over_images(delta.expm1().abs().sum(1) / count.clamp(min=1), count > 0, log_depth)
+
+
+def _over_images(
+    per_image: Float[Tensor, "B"], has_any: Bool[Tensor, "B"], log_depth: Float[Tensor, "B N"]
+) -> ImageLoss:
     # Multiplying keeps a batch of only empty images connected to the graph, which DDP needs.
     mean = (per_image * has_any).sum() / has_any.sum().clamp(min=1) + 0.0 * log_depth.float().sum()
     return ImageLoss(mean, (~has_any).sum())

@@ -20,7 +20,7 @@ from spd.model.depth_head import DenseAuxiliaryHeads
 from spd.model.network import DepthNetwork
 from spd.model.spd import SPD
 from spd.train_config import TrainConfig
-from spd.training.losses import dense_silog_loss, depth_between_pixels, silog_loss
+from spd.training.losses import dense_silog_loss, depth_between_pixels, relative_loss, silog_loss
 
 NETWORKS: Mapping[Architecture, type[DepthNetwork]] = {"spd": SPD, "bilinear": BilinearMLP}
 
@@ -35,7 +35,7 @@ class StepLosses(NamedTuple):
     total: Tensor
     silog: Tensor
     others: Mapping[str, Tensor]
-    """Of the dense heads and of the anchors, by name; empty for a network without them."""
+    """Of the relative error, the dense heads and the anchors, by name; without those that a run does not have."""
     skipped: Tensor
 
 
@@ -58,11 +58,15 @@ class SPDModule(pl.LightningModule):
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         memory, anchors = self.model.encode_with_anchors(batch.images)
         log_depth = self.model.decode_log_depth(memory, batch.query_points, batch.query_mask)
-        lam = self.config.loss.silog_lambda
-        silog = silog_loss(log_depth, batch.query_depth_m.log(), batch.query_mask, lam)
         weights = self.config.loss
+        lam = weights.silog_lambda
+        true_log_depth = batch.query_depth_m.log()
+        silog = silog_loss(log_depth, true_log_depth, batch.query_mask, lam)
         others: dict[str, Tensor] = {}
         total = silog.mean
+        if weights.relative_weight:
+            others["relative"] = relative_loss(log_depth, true_log_depth, batch.query_mask).mean
+            total = total + weights.relative_weight * others["relative"]
         if self.auxiliary_heads is not None:
             dense_log_depths = zip(("l2", "l3"), self.auxiliary_heads(memory.levels), strict=True)
             for name, dense in dense_log_depths:
@@ -80,7 +84,11 @@ class SPDModule(pl.LightningModule):
         size = (depth_m.shape[-2], depth_m.shape[-1])
         points = anchor_points(size, self.config.model.anchor_stride, depth_m.device)
         true_m, valid = depth_between_pixels(depth_m, points)
-        return silog_loss(log_depth, true_m.log(), valid, self.config.loss.silog_lambda).mean
+        weights = self.config.loss
+        loss = silog_loss(log_depth, true_m.log(), valid, weights.silog_lambda).mean
+        if weights.relative_weight:
+            loss = loss + weights.relative_weight * relative_loss(log_depth, true_m.log(), valid).mean
+        return loss
 
     def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
         depth_m, mask = self.model(batch.images, batch.query_points, batch.query_mask), batch.query_mask

@@ -174,11 +174,15 @@ def _prepare_folder(config: TrainConfig) -> None:
     before, now = json.loads(stored.read_text("utf-8")), _as_json(config)
     # A field that came after the run was begun had what is its default now.
     defaults = _as_json(TrainConfig())
-    before = {**defaults, **before, "model": {**defaults["model"], **before["model"]}}
+    before = {**before, **{name: _filled_up(before.get(name, value), value) for name, value in defaults.items()}}
     if changed := sorted(_fixed_differences(before, now)):
         raise ValueError(
             f"--resume continues a run as it was configured, but these fields differ: {', '.join(changed)}"
         )
+
+
+def _filled_up(value: Any, default: Any) -> Any:
+    return {**default, **value} if isinstance(default, dict) else value
 
 
 def _is_first_process() -> bool:

@@ -314,8 +314,14 @@ def test_model_card_says_what_it_is(saved: Path, model: SPD) -> None:
         "indoor",
         "license: other\n",
         "not recorded",
+        f"sha256:{hashlib.sha256((saved / 'model.safetensors').read_bytes()).hexdigest()} |",
     ):
         assert fact in card
+
+
+def test_model_card_holds_notes(model: SPD, tmp_path: Path) -> None:
+    save(model, tmp_path, notes="## Accuracy\n\nGood.")
+    assert "\n## Accuracy\n\nGood.\n\n## Use\n" in (tmp_path / "README.md").read_text()
 
 
 def test_half_precision_halves_the_file_and_loads_into_float32(model: SPD, saved: Path, tmp_path: Path):

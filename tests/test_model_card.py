@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from spd.config import ModelConfig
-from spd.model_card import model_card
+from spd.model_card import model_card as card_of
+
+model_card = partial(card_of, checksum="sha256:0")
 
 
 @pytest.mark.parametrize(
@@ -55,3 +59,10 @@ def test_weights_carry_the_terms_of_their_data(terms: str | None, licence: str, 
     assert f"license: {licence}\n" in card
     assert told in card
     assert "The code is Apache-2.0." in card
+
+
+def test_names_the_checksum_and_holds_notes_after_training() -> None:
+    card = card_of(ModelConfig.atto(), 1, {"steps": 3}, checksum="sha256:12ab", notes="## Accuracy\n\nAbsRel {.3}\n")
+    assert "| checksum of the weights | sha256:12ab |\n" in card
+    assert "- steps: 3\n\n## Accuracy\n\nAbsRel {.3}\n\n## Use\n" in card
+    assert "- steps: 3\n\n## Use\n" in model_card(ModelConfig.atto(), 1, {"steps": 3})

@@ -45,6 +45,7 @@ def save(
     *,
     provenance: Mapping[str, Any] | None = None,
     dtype: torch.dtype | None = None,
+    notes: str = "",
 ) -> None:
     """Write ``model`` as a checkpoint, in place of one that the folder may hold.
 
@@ -58,6 +59,7 @@ def save(
             ``config.json`` and listed in the model card.
         dtype: precision of the weights in the file, ``torch.float16`` for half the size; None is that which they have.
             Loading brings them back to that of the model.
+        notes: Markdown for the model card, after its section on training: figures, known failures.
 
     Raises:
         ValueError: ``folder`` is a file, or ``provenance`` holds something that JSON has no word for.
@@ -82,7 +84,7 @@ def save(
     except (TypeError, ValueError) as error:
         raise ValueError(f"provenance must hold JSON values only: {error}") from None
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    card = model_card(model.config, parameters, config["provenance"])
+    card = model_card(model.config, parameters, config["provenance"], checksum=config["checksum"], notes=notes)
     folder.mkdir(parents=True, exist_ok=True)
     write_files(
         {

@@ -33,11 +33,12 @@ depth_m = predictor("image.jpg", [(320, 240), (100, 50)])  # (u, v) pixels of th
 {text.sizes}
 | training size | {width}x{height} |
 | canonical focal length | {config.canonical_focal_length:.1f} pixels at {width}x{height} |
+| checksum of the weights | {checksum} |
 
 ## Training
 
 {training}
-
+{notes}
 ## Use
 
 Depth at clicks, keypoints or detections in photographs of indoor scenes, taken with an ordinary perspective camera.
@@ -97,8 +98,10 @@ _SPD_LIMITS: Mapping[Interaction, str] = {
 }
 
 
-def model_card(config: ModelConfig, parameters: int, provenance: Mapping[str, Any]) -> str:
-    """Sizes, training, use, limits and licences, with the header that the Hugging Face hub reads.
+def model_card(
+    config: ModelConfig, parameters: int, provenance: Mapping[str, Any], *, checksum: str, notes: str = ""
+) -> str:
+    """Sizes, training, ``notes``, use, limits and licences, with the header that the Hugging Face hub reads.
 
     Weights carry the terms of what they were made from: of timm's weights where training started from those, and of
     the data, ``data_terms`` of the provenance.
@@ -121,6 +124,8 @@ def model_card(config: ModelConfig, parameters: int, provenance: Mapping[str, An
         licence=licence,
         weights_licence=weights_licence,
         training=training,
+        checksum=checksum,
+        notes=f"\n{notes.strip()}\n" if notes.strip() else "",
         width=width,
         height=height,
     )

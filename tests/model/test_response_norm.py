@@ -9,7 +9,6 @@ import torch
 from timm.layers.mlp import GlobalResponseNormMlp
 from torch import Tensor, nn
 
-from spd.model import response_norm
 from spd.model.response_norm import ResponseNorm, ResponseNormMlp, sum_of_squares
 
 CHANNELS, WIDTH = 5, 11
@@ -104,13 +103,17 @@ def test_the_plain_form_is_what_a_compiler_sees():
     torch.testing.assert_close(exported.module()(features), mlp(features), atol=1e-12, rtol=1e-12)
 
 
-def test_squares_are_summed_over_every_piece(monkeypatch: pytest.MonkeyPatch):
-    rows = torch.randn(2, 13, 4, dtype=torch.bfloat16)
-    for elements in (1, 12, 1 << 20):
-        monkeypatch.setattr(response_norm, "_CACHED_ELEMENTS", elements)
-        found = sum_of_squares(rows)
-        assert found.dtype == torch.float32
-        torch.testing.assert_close(found.double(), rows.double().square().sum(1), atol=1e-5, rtol=1e-6)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("number", [1, 13, 700])
+def test_squares_are_summed_whatever_their_mean(number: int, dtype: torch.dtype):
+    rows = torch.randn(2, number, 5) * torch.tensor([1.0, 1e-3, 3.0, 0.0, 2.0]) + torch.tensor([0.0, 1.0, -9, 0, 40])
+    rows = rows.to(dtype)
+    before = rows.clone()
+    for layout in (rows, rows.transpose(1, 2).contiguous().transpose(1, 2)):
+        found = sum_of_squares(layout)
+        assert found.dtype == torch.promote_types(dtype, torch.float32)
+        torch.testing.assert_close(found.double(), rows.double().square().sum(1), atol=1e-9, rtol=2e-6)
+    assert torch.equal(rows, before)
 
 
 def test_response_norm_is_timm_s():

@@ -35,6 +35,20 @@ def test_bfloat16_rounds_products_and_not_answers(network: SPD) -> None:
     assert (rounded / exact - 1).abs().median() < 0.005
 
 
+def test_bfloat16_weights_are_those_that_autocast_makes(network: SPD) -> None:
+    """Rounded beforehand or at each call: the same answers bit for bit, from a network that is left alone."""
+    images, points = torch.rand(1, 3, 96, 64), torch.rand(1, 500, 2) * 60
+    before = {name: weights.clone() for name, weights in network.state_dict().items()}
+    model = TorchModel(network, precision="bfloat16")
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = network(images, points)
+    assert torch.equal(model.decode(model.encode(images), points), expected)
+    assert all(torch.equal(weights, before[name]) for name, weights in network.state_dict().items())
+    rounded = {name for name, weights in model.network.state_dict().items() if weights.dtype == torch.bfloat16}
+    assert "encoder.backbone.stages.0.blocks.0.mlp.fc1.weight" in rounded
+    assert not rounded & {"depth_head.output.weight", "encoder.backbone.stages.0.blocks.0.mlp.fc2.weight"}
+
+
 @pytest.mark.slow
 def test_compiled_is_the_network(network: SPD) -> None:
     compiled, eager = TorchModel(network, "compile"), TorchModel(network)

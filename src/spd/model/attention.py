@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from spd.model.linear_gelu import linear_gelu
+
 RESIDUAL_GAIN = 0.2
 """Of layers that end a residual branch: about 1/√28 for the decoder's 28 branches, so that their sum starts no larger
 than the state they are added to (as in GPT-2)."""
@@ -65,6 +67,10 @@ class FeedForward(nn.Sequential):
         initialise_linear(widen)
         initialise_linear(narrow, gain=RESIDUAL_GAIN)
         super().__init__(widen, nn.GELU(), narrow)
+
+    def forward(self, input: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
+        widen, _, narrow = self
+        return narrow(linear_gelu(input, widen.weight, widen.bias))
 
 
 class SelfAttention(nn.Module):

@@ -22,6 +22,9 @@ class DepthHead(nn.Module):
     reaches it slowly.
     """
 
+    float32_layers = ("output",)
+    """Of a bfloat16 copy: a rounded weight would bend every answer."""
+
     def __init__(self, embed_dim: int, ratio: int, *, learned_scale: bool = True) -> None:
         super().__init__()
         self.hidden = nn.Linear(embed_dim, ratio * embed_dim)

@@ -13,15 +13,14 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from timm.layers.activations import GELU
 from timm.layers.grn import GlobalResponseNorm
 from timm.layers.mlp import GlobalResponseNormMlp
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from spd.coordinates import location_dtype
-
-_CACHED_ELEMENTS = 1 << 19
-"""Of a piece of a map whose squares stay in a core's cache: two megabytes of float32."""
+from spd.model.linear_gelu import linear_gelu
 
 
 class ResponseNorm(nn.Module):
@@ -74,11 +73,16 @@ class ResponseNormMlp(nn.Module):
         source: of timm, in either of its layouts; its parameters become this module's, under the same names.
     """
 
+    float32_layers = ("fc2",)
+    """Of a bfloat16 copy: these weights are scaled per image, and rounded after that."""
+
     def __init__(self, source: GlobalResponseNormMlp) -> None:
         super().__init__()
         self.channels_first = isinstance(source.fc1, nn.Conv2d)
         self.fc1 = source.fc1
         self.act = source.act
+        # timm has a class of its own for it, and PyTorch's may be told to approximate.
+        self.is_gelu = isinstance(source.act, (nn.GELU, GELU)) and getattr(source.act, "approximate", "none") == "none"
         self.grn = ResponseNorm(source.grn)
         self.fc2 = source.fc2
 
@@ -86,15 +90,12 @@ class ResponseNormMlp(nn.Module):
         """A map in the layout of ``source`` to a map of the same shape."""
         cells = features.permute(0, 2, 3, 1) if self.channels_first else features
         rows = cells.flatten(1, 2)
-        wide = F.linear(rows, _matrix(self.fc1), self.fc1.bias)
-        compiling = torch.compiler.is_compiling()
-        if torch.is_grad_enabled() or compiling or not isinstance(self.act, nn.GELU):
-            wide = self.act(wide)
+        if self.is_gelu:
+            wide = linear_gelu(rows, _matrix(self.fc1), self.fc1.bias)
         else:
-            # In its place: the pages of a new map of this size cost more time than the function itself.
-            torch.ops.aten.gelu_(wide)
+            wide = self.act(F.linear(rows, _matrix(self.fc1), self.fc1.bias))
         # A compiler fuses the plain form itself; and weights of an image pay where it has more rows than they have.
-        if compiling or rows.shape[1] < self.fc2.weight.shape[0]:
+        if torch.compiler.is_compiling() or rows.shape[1] < self.fc2.weight.shape[0]:
             narrow = F.linear(self.grn(wide), _matrix(self.fc2), self.fc2.bias)
         else:
             narrow = _NormedLinear.apply(
@@ -139,16 +140,22 @@ class _NormedLinear(torch.autograd.Function):
 
 
 def sum_of_squares(rows: Float[Tensor, "B N C"]) -> Float[Tensor, "B C"]:
-    """Σ over the rows of x², in float32 at least; on a CPU in pieces whose squares never leave the cache."""
+    """Σ over the rows of x², in float32 at least.
+
+    On a CPU from the mean and the variance that batch normalisation keeps: its kernel reads bfloat16, sums in float32
+    and writes nothing, where squaring writes a map in float32.
+    """
     dtype = location_dtype(rows)
     if rows.device.type != "cpu":
         return rows.to(dtype).square().sum(1)
-    sums = rows.new_zeros(rows.shape[0], rows.shape[2], dtype=dtype)
-    length = max(1, _CACHED_ELEMENTS // rows.shape[2])
-    for image, image_sums in zip(rows, sums, strict=True):
-        for piece in image.split(length):
-            image_sums += piece.to(dtype).square().sum(0)
-    return sums
+    # Their type is that of the sums; with a momentum of 0 nothing else becomes of them.
+    running = rows.new_zeros(rows.shape[2], dtype=dtype)
+    moments = [
+        # One image as (1, C, N, 1), the channels last in memory.
+        torch.batch_norm_update_stats(image.t()[None, :, :, None], running, running, 0.0)
+        for image in rows.contiguous()
+    ]
+    return torch.stack([mean.square().add_(variance) for mean, variance in moments]).mul_(rows.shape[1])
 
 
 def _matrix(layer: nn.Linear | nn.Conv2d) -> Tensor:

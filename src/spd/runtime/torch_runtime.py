@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -21,10 +22,13 @@ class TorchModel:
         mode: ``compile`` compiles ``encode`` for each image size, and on CUDA ``decode`` for each number of points; on
             a CPU ``decode`` stays eager, where compiling made it slower. ``cudagraphs`` also records the kernels, so
             that they start at once.
-        precision: ``bfloat16`` runs products in it by autocast; locations, sums and answers stay float32.
+        precision: ``bfloat16`` runs products in it by autocast, on a copy whose weights are in it already; locations,
+            sums and answers stay float32.
     """
 
     def __init__(self, network: nn.Module, mode: TorchMode = "eager", precision: TorchPrecision = "float32") -> None:
+        if precision == "bfloat16":
+            network = with_bfloat16_weights(network)
         self.network = network
         self.device = next(network.parameters()).device
         self.precision: TorchPrecision = precision
@@ -51,3 +55,16 @@ class TorchModel:
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+def with_bfloat16_weights(network: nn.Module) -> nn.Module:
+    """A copy with the weights of its products in bfloat16, which autocast would make of them at every call.
+
+    Those that a module names in ``float32_layers`` stay as they are: they enter sums too.
+    """
+    rounded = copy.deepcopy(network)
+    kept = {id(getattr(module, name)) for module in rounded.modules() for name in getattr(module, "float32_layers", ())}
+    for module in rounded.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)) and id(module) not in kept:
+            module.to(torch.bfloat16)
+    return rounded

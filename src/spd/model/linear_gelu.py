@@ -1,0 +1,37 @@
+"""GELU(W x + b), in one pass over its result where PyTorch's oneDNN can: the wide half of every feed-forward layer."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def linear_gelu(
+    rows: Float[Tensor, "*N C"], weight: Float[Tensor, "W C"], bias: Float[Tensor, "W"]
+) -> Float[Tensor, "*N W"]:
+    """GELU of a linear layer, exact (by the error function), under autocast in its precision.
+
+    When answering on a CPU, oneDNN adds the bias and applies GELU to the product while that is in the cache. PyTorch's
+    own linear layer first fills the result with the bias, and GELU then reads and writes it once more.
+    """
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else rows.dtype
+    # In float32 that saves less than oneDNN takes to lay out the weights, unless there are many rows.
+    pays = dtype == torch.bfloat16 or rows[..., 0].numel() > weight.shape[0]
+    answering = not (torch.compiler.is_compiling() or torch.is_grad_enabled())
+    if not (answering and pays and _is_fused(rows.device.type, dtype)):
+        return F.gelu(F.linear(rows, weight, bias))
+    return torch.ops.mkldnn._linear_pointwise(rows.to(dtype), weight.to(dtype), bias.to(dtype), "gelu", [], "none")
+
+
+@lru_cache
+def _is_fused(device_type: str, dtype: torch.dtype) -> bool:
+    """Whether this machine's oneDNN has it; the operator is the one that ``torch.compile`` writes on a CPU."""
+    if device_type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())

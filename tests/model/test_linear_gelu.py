@@ -1,0 +1,73 @@
+"""The fused layer against float64, and where it must not be used."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from spd.model import linear_gelu as module
+from spd.model.linear_gelu import linear_gelu
+
+GENERATOR = torch.Generator().manual_seed(0)
+# More rows than outputs: fused in float32 too.
+ROWS = torch.randn(2, 37, 24, generator=GENERATOR)
+WEIGHT, BIAS = torch.randn(56, 24, generator=GENERATOR) / 5, torch.randn(56, generator=GENERATOR)
+
+
+def _exact(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """GELU by its definition, x times the standard normal's distribution function."""
+    wide = torch.einsum("bnc,wc->bnw", rows.double(), weight.double()) + bias.double()
+    return wide * (1 + torch.erf(wide / 2**0.5)) / 2
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6), (torch.bfloat16, 0.02)]
+)
+def test_it_is_gelu_of_a_linear_layer(
+    monkeypatch: pytest.MonkeyPatch, fused: bool, dtype: torch.dtype, tolerance: float
+) -> None:
+    if not fused:
+        monkeypatch.setattr(module, "_is_fused", lambda *_: False)
+    arguments = [tensor.to(dtype) for tensor in (ROWS, WEIGHT, BIAS)]
+    with torch.inference_mode():
+        found = linear_gelu(*arguments)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), _exact(*arguments), atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+def test_it_takes_any_layout(layout: str) -> None:
+    rows = ROWS if layout == "rows" else ROWS.transpose(1, 2).contiguous().transpose(1, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            linear_gelu(rows, WEIGHT, BIAS).double(), _exact(ROWS, WEIGHT, BIAS), atol=2e-6, rtol=2e-6
+        )
+
+
+def test_autocast_decides_the_precision() -> None:
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        found = linear_gelu(ROWS, WEIGHT, BIAS)
+        before = linear_gelu(ROWS, WEIGHT.bfloat16(), BIAS.bfloat16())
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, before)
+
+
+def test_gradients_are_those_of_the_formula() -> None:
+    ours, exact = ([tensor.double().requires_grad_() for tensor in (ROWS, WEIGHT, BIAS)] for _ in range(2))
+    linear_gelu(*ours).square().sum().backward()
+    _exact(*exact).square().sum().backward()
+    for mine, other in zip(ours, exact, strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, atol=1e-10, rtol=1e-10)
+
+
+def test_it_is_exported_as_plain_operators() -> None:
+    class Layer(torch.nn.Module):
+        def forward(self, rows: Tensor) -> Tensor:
+            return linear_gelu(rows, WEIGHT, BIAS)
+
+    with torch.no_grad():
+        targets = [str(node.target) for node in torch.export.export(Layer(), (ROWS,)).graph.nodes]
+    assert any("gelu" in target for target in targets)
+    assert not any("mkldnn" in target for target in targets)

@@ -42,9 +42,8 @@ def draw_curves(logs: Path, output: Path) -> None:
     figure = Figure(figsize=(15, 8), layout="constrained")
     panels = figure.subplots(2, 3).flat
     layers = sorted({name.rpartition("_")[2] for name in curves if name.startswith("gate/")}, key=int)
-    _plot(
-        next(panels), curves, "training loss", {"train/silog": "SILog", "train/auxiliary_l2": "dense L2"}, smooth=True
-    )
+    losses = {"train/silog": "SILog", "train/relative": "relative error", "train/auxiliary_l2": "dense L2"}
+    _plot(next(panels), curves, "training loss", losses, smooth=True)
     _plot(
         next(panels),
         curves,

@@ -309,7 +309,7 @@ def test_model_card_says_what_it_is(saved: Path, model: SPD) -> None:
         "96x64",
         "77.5 pixels",
         "- steps: 12",
-        '- metrics: {"abs_rel": 0.25}',
+        "- metrics:\n  - abs_rel: 0.25\n",
         "z-depth",
         "indoor",
         "license: other\n",

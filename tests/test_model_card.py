@@ -66,3 +66,8 @@ def test_names_the_checksum_and_holds_notes_after_training() -> None:
     assert "| checksum of the weights | sha256:12ab |\n" in card
     assert "- steps: 3\n\n## Accuracy\n\nAbsRel {.3}\n\n## Use\n" in card
     assert "- steps: 3\n\n## Use\n" in model_card(ModelConfig.atto(), 1, {"steps": 3})
+
+
+def test_lists_where_weights_started_within_where_they_ended() -> None:
+    card = model_card(ModelConfig.atto(), 1, {"steps": 3, "started_from": {"steps": 2, "started_from": {"seed": [0]}}})
+    assert "- steps: 3\n- started_from:\n  - steps: 2\n  - started_from:\n    - seed: [0]\n\n" in card

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import timm
@@ -111,7 +111,7 @@ def model_card(
     of_data = f"The terms of the data they were trained on: {terms or 'not recorded'}."
     height, width = config.train_size
     weights_licence = f"{start} {of_data}"
-    training = "\n".join(f"- {name}: {_one_line(value)}" for name, value in provenance.items()) or "Not recorded."
+    training = "\n".join(_items(provenance)) or "Not recorded."
     text = _TEXTS[config.architecture]
     return _CARD.format(
         text=text._replace(
@@ -139,6 +139,16 @@ def _licence(config: ModelConfig, terms: Any) -> tuple[str, str]:
     timm_weights = timm.get_pretrained_cfg(config.encoder)
     licence = (timm_weights and timm_weights.license) or "unknown"
     return licence, f"The weights were trained from timm's weights of `{config.encoder}`, whose licence is {licence}."
+
+
+def _items(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """The lines of a list, what lies in a value as a list within it."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield f"{indent}- {name}:"
+            yield from _items(value, indent + "  ")
+        else:
+            yield f"{indent}- {name}: {_one_line(value)}"
 
 
 def _one_line(value: Any) -> str:

@@ -27,7 +27,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    """The same model with the same provenance, in half the bytes."""
+    """Weights rounded to half precision, with the same provenance."""
     provenance = read_config(locate(options.checkpoint))["provenance"]
     model = load_model(options.checkpoint)
     save(model, options.output, provenance=provenance, dtype=torch.float16, notes=options.notes.read_text("utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -98,8 +99,8 @@ class LossConfig:
         if not 0.0 <= self.silog_lambda <= 1.0:
             raise ValueError(f"silog_lambda must be in [0, 1], got {self.silog_lambda}")
         for name in ("relative_weight", "auxiliary_weight", "anchor_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)

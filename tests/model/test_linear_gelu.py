@@ -37,6 +37,19 @@ def test_it_is_gelu_of_a_linear_layer(
     torch.testing.assert_close(found.double(), _exact(*arguments), atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+def test_it_is_fused_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.dtype] = []
+    assert module._is_fused("cpu", torch.float32)
+    monkeypatch.setattr(module, "_is_fused", lambda _, dtype: asked.append(dtype))
+    with torch.inference_mode():
+        linear_gelu(ROWS, WEIGHT, BIAS)
+        linear_gelu(ROWS[:, :10], WEIGHT, BIAS)  # Fewer rows than outputs.
+        linear_gelu(ROWS[:, :10].bfloat16(), WEIGHT.bfloat16(), BIAS.bfloat16())
+    linear_gelu(ROWS, WEIGHT, BIAS)
+    assert asked == [torch.float32, torch.bfloat16]
+
+
 @pytest.mark.parametrize("layout", ["rows", "columns"])
 def test_it_takes_any_layout(layout: str) -> None:
     rows = ROWS if layout == "rows" else ROWS.transpose(1, 2).contiguous().transpose(1, 2)

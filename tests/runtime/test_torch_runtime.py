@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from spd.baselines.bilinear_mlp import BilinearMLP
 from spd.config import ModelConfig
+from spd.model.network import DepthNetwork
 from spd.model.spd import SPD
 from spd.predictor import DepthPredictor
 from spd.runtime.torch_runtime import TorchModel
@@ -35,8 +39,15 @@ def test_bfloat16_rounds_products_and_not_answers(network: SPD) -> None:
     assert (rounded / exact - 1).abs().median() < 0.005
 
 
-def test_bfloat16_weights_are_those_that_autocast_makes(network: SPD) -> None:
+@pytest.mark.parametrize("kind", ["anchored", "joint", "bilinear"])
+def test_bfloat16_weights_are_those_that_autocast_makes(kind: str) -> None:
     """Rounded beforehand or at each call: the same answers bit for bit, from a network that is left alone."""
+    torch.manual_seed(1)
+    config = ModelConfig.atto(train_size=(64, 96))
+    if kind == "bilinear":
+        network: DepthNetwork = BilinearMLP(replace(config, architecture="bilinear")).eval()
+    else:
+        network = SPD(replace(config, interaction=kind)).eval()
     images, points = torch.rand(1, 3, 96, 64), torch.rand(1, 500, 2) * 60
     before = {name: weights.clone() for name, weights in network.state_dict().items()}
     model = TorchModel(network, precision="bfloat16")
@@ -45,7 +56,7 @@ def test_bfloat16_weights_are_those_that_autocast_makes(network: SPD) -> None:
     assert torch.equal(model.decode(model.encode(images), points), expected)
     assert all(torch.equal(weights, before[name]) for name, weights in network.state_dict().items())
     rounded = {name for name, weights in model.network.state_dict().items() if weights.dtype == torch.bfloat16}
-    assert "encoder.backbone.stages.0.blocks.0.mlp.fc1.weight" in rounded
+    assert {"encoder.backbone.stages.0.blocks.0.mlp.fc1.weight", "depth_head.hidden.weight"} <= rounded
     assert not rounded & {"depth_head.output.weight", "encoder.backbone.stages.0.blocks.0.mlp.fc2.weight"}
 
 

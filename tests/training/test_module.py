@@ -6,11 +6,12 @@ import itertools
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from spd.config import ModelConfig
-from spd.coordinates import STRIDES
+from spd.coordinates import STRIDES, anchor_points
 from spd.data.datamodule import TrainingBatch
 from spd.train_config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 from spd.training.diagnostics import DecoderProbe
@@ -102,7 +103,12 @@ def test_relative_error_joins_the_loss_of_points_and_anchors(
     assert with_it.silog == without.silog
     torch.testing.assert_close(with_it.others["relative"], relative)
     anchors = with_it.others["anchors"] - without.others["anchors"]
-    assert anchors > 0
+    with torch.no_grad():
+        _, log_depth_m = module.model.encode_with_anchors(batch.images)
+    assert log_depth_m is not None
+    # Depth rises evenly from the left to the right: an anchor's is that between two columns.
+    at_anchors = torch.from_numpy(np.interp(anchor_points((64, 96), 32)[:, 0], np.arange(96), depth_m[0, 0])).float()
+    torch.testing.assert_close(anchors, 0.5 * (log_depth_m.exp() / at_anchors - 1).abs().mean(), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(with_it.total - without.total, 0.5 * relative + anchor_weight * anchors)
 
 

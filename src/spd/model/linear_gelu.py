@@ -18,12 +18,14 @@ def linear_gelu(
     When answering on a CPU, oneDNN adds the bias and applies GELU to the product while that is in the cache. PyTorch's
     own linear layer first fills the result with the bias, and GELU then reads and writes it once more.
     """
+    if torch.compiler.is_compiling() or torch.is_grad_enabled():
+        return F.gelu(F.linear(rows, weight, bias))
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else rows.dtype
     # In float32 that saves less than oneDNN takes to lay out the weights, unless there are many rows.
-    pays = dtype == torch.bfloat16 or rows[..., 0].numel() > weight.shape[0]
-    answering = not (torch.compiler.is_compiling() or torch.is_grad_enabled())
-    if not (answering and pays and _is_fused(rows.device.type, dtype)):
-        return F.gelu(F.linear(rows, weight, bias))
+    pays = dtype == torch.bfloat16 or rows.shape[:-1].numel() > weight.shape[0]
+    if not (pays and _is_fused(rows.device.type, dtype)):
+        # In its place, without a second map of that size.
+        return torch.ops.aten.gelu_(F.linear(rows, weight, bias))
     return torch.ops.mkldnn._linear_pointwise(rows.to(dtype), weight.to(dtype), bias.to(dtype), "gelu", [], "none")
 
 

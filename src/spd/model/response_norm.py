@@ -148,7 +148,7 @@ def sum_of_squares(rows: Float[Tensor, "B N C"]) -> Float[Tensor, "B C"]:
     dtype = location_dtype(rows)
     if rows.device.type != "cpu":
         return rows.to(dtype).square().sum(1)
-    # Their type is that of the sums; with a momentum of 0 nothing else becomes of them.
+    # Their type is that of the sums; they themselves are never read.
     running = rows.new_zeros(rows.shape[2], dtype=dtype)
     moments = [
         # One image as (1, C, N, 1), the channels last in memory.

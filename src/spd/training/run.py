@@ -171,14 +171,22 @@ def _prepare_folder(config: TrainConfig) -> None:
         return
     if not resume_file.is_file() or not stored.is_file():
         raise ValueError(f"{config.output} has nothing to resume: expected {RESUME_FILE} and {CONFIG_FILE} in it")
-    before, now = json.loads(stored.read_text("utf-8")), _as_json(config)
-    # A field that came after the run was begun had what is its default now.
-    defaults = _as_json(TrainConfig())
-    before = {**before, **{name: _filled_up(before.get(name, value), value) for name, value in defaults.items()}}
+    before, now = _read_config(stored), _as_json(config)
     if changed := sorted(_fixed_differences(before, now)):
         raise ValueError(
             f"--resume continues a run as it was configured, but these fields differ: {', '.join(changed)}"
         )
+
+
+def _read_config(stored: Path) -> dict[str, Any]:
+    """The configuration of a run; a field that came after it was begun had what is its default now."""
+    defaults = _as_json(TrainConfig())
+    try:
+        config = json.loads(stored.read_text("utf-8"))
+        filled = {name: _filled_up(config.get(name, value), value) for name, value in defaults.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{stored} is not the configuration of a run: {error}") from None
+    return {**config, **filled}
 
 
 def _filled_up(value: Any, default: Any) -> Any:
@@ -225,6 +233,8 @@ def _provenance(config: TrainConfig, origin: Mapping[str, Any], trainer: pl.Trai
         "data": config.data.root.name,
         **origin,
         "splits": list(config.data.train_splits),
+        "train_fraction": config.data.train_fraction,
+        "loss": asdict(config.loss),
         "steps": trainer.global_step,
         "batch_size": config.data.batch_size,
         "num_queries": config.data.num_queries,

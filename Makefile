@@ -7,10 +7,10 @@ STAMP := $(VENV)/.installed
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo demo-train test lint format clean
 
 help: ## Show this.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv and install the package with all that its tests need.
 
@@ -21,7 +21,14 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $@
 
-demo: $(STAMP) ## Rooms, a short training, and depths at points of a room it has not seen (under ten minutes).
+demo: $(STAMP) ## Depths at points of a bundled room, or of IMAGE=photo.jpg, by the bundled checkpoint (seconds).
+	@mkdir -p $(DEMO)
+	$(BIN)/spd predict "$(IMAGE)" --grid 5 --overlay $(DEMO)/overlay.png
+	@echo "The picture with its depths: $(DEMO)/overlay.png"
+
+IMAGE := docs/images/room.jpg
+
+demo-train: $(STAMP) ## Rooms, a short training, and depths at points of a room it has not seen (under ten minutes).
 	rm -rf $(DEMO)
 	$(BIN)/spd data rooms $(DEMO)/rooms --num 400 --seed 0
 	$(BIN)/spd train rooms-atto --data.root $(DEMO)/rooms --output $(DEMO)/model \

@@ -7,7 +7,7 @@ Example::
 
     import spd
 
-    predictor = spd.load("runs/rooms")
+    predictor = spd.load()  # the checkpoint that comes with SPD, or the folder of another
     scene = predictor.encode("photo.jpg")
     depth_m = scene([(320, 240), (100, 50)])  # xy pixels of the photo -> (2,) float32 metres
 

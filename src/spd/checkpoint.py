@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from spd.bundled import BUNDLED, bundled_folder
 from spd.config import Architecture, Interaction, ModelConfig
 from spd.files import write_files
 from spd.model.network import DepthNetwork
@@ -112,8 +113,8 @@ def load_network(
     """The network of a checkpoint, in evaluation mode.
 
     Args:
-        source: the folder, or ``owner/name`` (also ``hf://owner/name``) of a repository on the Hugging Face hub. A
-            folder of that name goes before the hub.
+        source: the folder, or ``owner/name`` (also ``hf://owner/name``) of a repository on the Hugging Face hub, or
+            ``spd-rooms-nyu-atto``, the checkpoint that comes with SPD. A folder of that name goes before either.
         kind: the class whose weights the checkpoint holds.
         device: where the weights go.
         interaction: None is the mode that the checkpoint was trained in. Another one runs the same weights, as an
@@ -161,7 +162,7 @@ def load_weights(network: DepthNetwork, source: str | Path) -> None:
 
 
 def locate(source: str | Path, files: Sequence[str] = (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE)) -> Path:
-    """The local folder of a checkpoint, downloaded from the Hugging Face hub where ``source`` names a repository.
+    """The local folder of a checkpoint: one at hand, the bundled one by its name, or one downloaded from the hub.
 
     Args:
         source: see :func:`load_network`.
@@ -170,11 +171,15 @@ def locate(source: str | Path, files: Sequence[str] = (WEIGHTS_FILE, CONFIG_FILE
     Raises:
         ValueError: there is no such folder, or the hub did not give one.
     """
+    if not str(source):
+        raise ValueError("a checkpoint is a folder or a name, got an empty text")
     folder = Path(source)
     if folder.is_dir():
         return folder
     if folder.exists():
         raise ValueError(f"a checkpoint is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, got the file {folder}")
+    if str(source) == BUNDLED:
+        return bundled_folder()
     name = str(source).removeprefix(_HUB_PREFIX) if isinstance(source, str) else ""
     if not _HUB_NAME.fullmatch(name):
         raise ValueError(f"no checkpoint folder {source}")

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from spd.bundled import bundled_folder
 from spd.camera import Intrinsics, lift
 from spd.checkpoint import load_model
 from spd.config import Interaction
@@ -231,7 +232,7 @@ class Scene:
 
 
 def load(
-    folder: str | Path,
+    folder: str | Path | None = None,
     *,
     device: str | torch.device | None = None,
     interaction: Interaction | None = None,
@@ -239,13 +240,15 @@ def load(
     """The predictor of a checkpoint.
 
     Args:
-        folder: the checkpoint's folder, or ``owner/name`` of a repository on the Hugging Face hub.
+        folder: the checkpoint's folder, or ``owner/name`` of a repository on the Hugging Face hub; None is the
+            checkpoint that comes with SPD, whose weights are for research use only, as the data they were trained on.
         device: where to run; None is the first CUDA device where there is one, else the CPU.
         interaction: ``joint`` or ``anchored`` in place of the mode in which the checkpoint was trained; warns.
 
     Raises:
         ValueError: the checkpoint is missing, damaged or of another version, or there is no such device.
     """
+    folder = bundled_folder() if folder is None else folder
     return Predictor.from_model(load_model(folder, choose_device(device), interaction=interaction))
 
 

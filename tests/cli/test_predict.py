@@ -211,6 +211,32 @@ def test_an_exported_model_is_asked_with_its_engine(
     assert "is no exported model: it has no runtime.json; spd export" in ask.refused_by("onnx")
 
 
+def test_without_a_checkpoint_the_bundled_one_answers_and_says_so(
+    image_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", str(image_path), "--device", "cpu", "--points", "3,3", "70,40", "--json"]
+    assert main(words) == 0
+    captured = capsys.readouterr()
+    assert (
+        captured.err == "with the bundled checkpoint spd-rooms-nyu-atto: indoor scenes, weights for research use only\n"
+    )
+    expected = load(device="cpu")(image_path, [(3, 3), (70, 40)])
+    assert [answer["depth_m"] for answer in json.loads(captured.out)] == pytest.approx(expected, abs=1e-6)
+
+
+def test_an_empty_checkpoint_is_not_the_bundled_one(ask: Asked) -> None:
+    assert main(["predict", str(ask.image), "--checkpoint", "", "--points", "3,3"]) == 2
+    assert ask.capsys.readouterr().err == "spd: error: a checkpoint is a folder or a name, got an empty text\n"
+
+
+def test_an_engine_without_a_checkpoint_says_what_it_needs(
+    image_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(image_path), "--runtime", "onnx", "--points", "3,3"]) == 2
+    told = "--runtime onnx needs --checkpoint, a folder that spd export wrote, got none"
+    assert capsys.readouterr().err == f"spd: error: {told}\n"
+
+
 def test_output_can_be_asked_again(ask: Asked, tmp_path: Path) -> None:
     for name in ("out.csv", "out.json"):
         rows = ask.depths("--points", "70.25,40", "3,2.5", "--output", str(tmp_path / name))

@@ -42,7 +42,8 @@ class Options:
     model: tuple[Literal["spd", "bilinear", "depth-anything", "median", "mean-map"], ...] = ("spd",)
     """Models to score, side by side; spd and bilinear each take the next --checkpoint."""
     checkpoint: tuple[str, ...] = ()
-    """Folders of the checkpoints, or owner/name on the Hugging Face hub, in the order of their models."""
+    """Folders of the checkpoints, or owner/name on the Hugging Face hub, in the order of their models;
+    spd-rooms-nyu-atto is the one that comes with SPD."""
     depth_anything: str | None = None
     """Folder or name of Depth Anything's weights; None is V2 Small, metric, indoor."""
     split: str = "test"

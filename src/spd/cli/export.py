@@ -21,7 +21,8 @@ class Options:
     """Options of ``spd export``."""
 
     checkpoint: str
-    """Folder of the checkpoint, or owner/name of a repository on the Hugging Face hub."""
+    """Folder of the checkpoint, owner/name of a repository on the Hugging Face hub, or spd-rooms-nyu-atto, which comes
+    with SPD."""
     format: Literal["onnx", "openvino"]
     """Engine that is to run it."""
     output: Path
@@ -43,9 +44,9 @@ def run(options: Options) -> None:
     from spd.checkpoint import load_model, locate, read_config
     from spd.runtime.export import export
 
-    if options.output.resolve() == Path(options.checkpoint).resolve():
-        raise ValueError("--output must be another folder than the checkpoint's")
     folder = locate(options.checkpoint)
+    if options.output.resolve() == folder.resolve():
+        raise ValueError("--output must be another folder than the checkpoint's")
     provenance = {"checkpoint": read_config(folder)["checksum"], **read_config(folder)["provenance"]}
     model = load_model(folder)
     trained = model.config.train_size

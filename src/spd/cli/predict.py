@@ -4,7 +4,7 @@ A pixel is U,V: 0,0 is the centre of the first one, U counts to the right and V 
 for single pixels (--points), for those in a file (--points-file), or for a regular grid (--grid).
 
 Example:
-  spd predict photo.jpg --checkpoint runs/rooms --points 320,240 100,50 --overlay depths.png
+  spd predict photo.jpg --points 320,240 100,50 --overlay depths.png
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ class Options:
 
     image: tyro.conf.Positional[Path]
     """The photograph."""
-    checkpoint: str
-    """Folder of the checkpoint, or owner/name of a repository on the Hugging Face hub."""
+    checkpoint: str | None = None
+    """Folder of the checkpoint, or owner/name of a repository on the Hugging Face hub. None is spd-rooms-nyu-atto,
+    which comes with SPD: indoor scenes, weights for research use only."""
     points: tuple[str, ...] = ()
     """Pixels U,V."""
     points_file: Path | None = None
@@ -113,8 +114,11 @@ def run(options: Options) -> None:
 
 def _load(options: Options) -> Predictor:
     if options.runtime == "torch":
+        from spd.bundled import BUNDLED
         from spd.predictor import load
 
+        if options.checkpoint is None:
+            note(f"with the bundled checkpoint {BUNDLED}: indoor scenes, weights for research use only")
         return load(options.checkpoint, device=options.device, interaction=options.interaction)
 
     from spd.runtime.loading import load_exported
@@ -122,6 +126,8 @@ def _load(options: Options) -> Predictor:
     for flag, value in (("--device", options.device), ("--interaction", options.interaction)):
         if value is not None:
             raise ValueError(f"{flag} is for --runtime torch, got {value} with --runtime {options.runtime}")
+    if options.checkpoint is None:
+        raise ValueError(f"--runtime {options.runtime} needs --checkpoint, a folder that spd export wrote, got none")
     return load_exported(options.checkpoint, options.runtime)
 
 

@@ -70,6 +70,7 @@ class FeedForward(nn.Sequential):
 
     def forward(self, input: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
         widen, _, narrow = self
+        assert isinstance(widen, nn.Linear)
         return narrow(linear_gelu(input, widen.weight, widen.bias))
 
 

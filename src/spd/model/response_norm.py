@@ -90,7 +90,7 @@ class ResponseNormMlp(nn.Module):
         """A map in the layout of ``source`` to a map of the same shape."""
         cells = features.permute(0, 2, 3, 1) if self.channels_first else features
         rows = cells.flatten(1, 2)
-        if self.is_gelu:
+        if self.is_gelu and self.fc1.bias is not None:
             wide = linear_gelu(rows, _matrix(self.fc1), self.fc1.bias)
         else:
             wide = self.act(F.linear(rows, _matrix(self.fc1), self.fc1.bias))

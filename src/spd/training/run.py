@@ -223,10 +223,12 @@ def _as_json(config: TrainConfig) -> dict[str, Any]:
 
 
 def _provenance(config: TrainConfig, origin: Mapping[str, Any], trainer: pl.Trainer) -> dict[str, Any]:
+    # Of images that the run learns from, they would say nothing.
+    validated = config.data.val_split not in config.data.train_splits
     figures = {
         name.removeprefix("val/"): round(float(value), 4)
         for name, value in trainer.callback_metrics.items()
-        if name.startswith("val/")
+        if name.startswith("val/") and validated
     }
     assert config.data.root is not None
     return {
@@ -252,7 +254,7 @@ def _origin(config: TrainConfig) -> dict[str, Any]:
         return {"data_terms": config.data.terms}
     first = read_config(locate(config.init))
     terms = [config.data.terms, first["provenance"].get("data_terms")]
-    known = None if None in terms else "; ".join(dict.fromkeys(map(str, terms)))
+    known = None if None in terms else "; ".join(dict.fromkeys("; ".join(map(str, terms)).split("; ")))
     started_from = {"checksum": first["checksum"], **first["provenance"]}
     return {"data_terms": known, "started_from": started_from}
 

@@ -207,6 +207,19 @@ def test_a_run_starts_from_the_weights_of_a_checkpoint(rooms: Path, tmp_path: Pa
     assert provenance["started_from"]["steps"] == 1
     assert provenance["started_from"]["checksum"] == json.loads((first / "config.json").read_text())["checksum"]
 
+    third = tmp_path / "whole"
+    whole = train(
+        rooms, third, "--init", str(second), "--max-steps", "4", "--data.train-splits", "train", "val",
+        "--data.terms", "apache-2.0",
+    )  # fmt: skip
+    assert whole.returncode == 0, whole.stderr
+    provenance = json.loads((third / "config.json").read_text())["provenance"]
+    assert provenance["data_terms"] == "apache-2.0; for tests"
+    # It learns from the images that it is validated on.
+    assert provenance["splits"] == ["train", "val"]
+    assert provenance["validation"] == {}
+    assert provenance["loss"]["silog_lambda"] == 0.15
+
     other = train(rooms, tmp_path / "third", "--init", str(first), "--model.without", "canvas")
     assert other.returncode == 2
     assert "does not fit its configuration: it has unexpected" in other.stderr

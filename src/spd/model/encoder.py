@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import timm
+import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 from timm.models.convnext import ConvNeXt
@@ -37,10 +38,14 @@ class ConvNeXtStages(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
         """Normalised images, H and W multiples of the last stride, to the outputs of the stages, (B, C, H/s, W/s)."""
-        features = [self.backbone.stem(images)]
+        features = [self._stem(images)]
         for stage in self.backbone.stages:
             features.append(stage(features[-1]))
         return tuple(features[1:])
+
+    def _stem(self, images: Float[Tensor, "B 3 H W"]) -> Tensor:
+        # What follows normalises over the channels: they lie innermost from the start.
+        return self.backbone.stem(images.contiguous(memory_format=torch.channels_last))
 
     def load_pretrained(self) -> str:
         """Copy timm's weights of this model into the backbone, downloading them where they are not cached.
@@ -90,7 +95,7 @@ class ConvNeXtEncoder(ConvNeXtStages):
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Normalised images, H and W multiples of 32, to the outputs of the four stages, (B, C, H/s, W/s) each."""
         stage1, stage2, stage3, stage4 = self.backbone.stages
-        features1 = stage1(self.backbone.stem(images))
+        features1 = stage1(self._stem(images))
         features2 = stage2(features1)
         features3 = self.self_attention(stage3(features2))
         return features1, features2, features3, stage4(features3)

@@ -43,8 +43,8 @@ class ResponseNorm(nn.Module):
 
     def forward(self, rows: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
         """The cells of each map as rows."""
-        dtype = location_dtype(rows)
-        scale = response(rows.to(dtype).square().sum(1), self.weight, self.eps).scale
+        squares = sum_of_squares(rows) if _is_answering() else rows.to(location_dtype(rows)).square().sum(1)
+        scale = response(squares, self.weight, self.eps).scale
         return torch.addcmul(self.bias.to(rows.dtype), rows, scale.unsqueeze(1).to(rows.dtype))
 
 
@@ -73,9 +73,6 @@ class ResponseNormMlp(nn.Module):
         source: of timm, in either of its layouts; its parameters become this module's, under the same names.
     """
 
-    float32_layers = ("fc2",)
-    """Of a bfloat16 copy: these weights are scaled per image, and rounded after that."""
-
     def __init__(self, source: GlobalResponseNormMlp) -> None:
         super().__init__()
         self.channels_first = isinstance(source.fc1, nn.Conv2d)
@@ -94,29 +91,45 @@ class ResponseNormMlp(nn.Module):
             wide = linear_gelu(rows, _matrix(self.fc1), self.fc1.bias)
         else:
             wide = self.act(F.linear(rows, _matrix(self.fc1), self.fc1.bias))
-        # A compiler fuses the plain form itself; and weights of an image pay where it has more rows than they have.
-        if torch.compiler.is_compiling() or rows.shape[1] < self.fc2.weight.shape[0]:
-            narrow = F.linear(self.grn(wide), _matrix(self.fc2), self.fc2.bias)
-        else:
-            narrow = _NormedLinear.apply(
-                wide, self.grn.weight, self.grn.bias, _matrix(self.fc2), self.fc2.bias, self.grn.eps
-            )
-        narrow = narrow.unflatten(1, cells.shape[1:3])
+        narrow = self._narrow(wide).unflatten(1, cells.shape[1:3])
         return narrow.permute(0, 3, 1, 2) if self.channels_first else narrow
+
+    def _narrow(self, wide: Float[Tensor, "B N W"]) -> Float[Tensor, "B N C"]:
+        weight, bias = _matrix(self.fc2), self.fc2.bias
+        # Weights of each image pay where it has more rows than they have.
+        pays = wide.shape[1] >= weight.shape[0]
+        if not pays or (torch.compiler.is_compiling() and torch.is_grad_enabled()):
+            return F.linear(self.grn(wide), weight, bias)
+        if not torch.is_grad_enabled():
+            return _normed_linear(wide, self.grn.weight, self.grn.bias, weight, bias, self.grn.eps)[0]
+        return _NormedLinear.apply(wide, self.grn.weight, self.grn.bias, weight, bias, self.grn.eps)
+
+
+def _normed_linear(
+    rows: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Float[Tensor, "B N C"], Response]:
+    """y = (x · s + β) Wᵀ + b with s the scale of x's own response, as x (W · s)ᵀ + (W β + b)."""
+    found = response(sum_of_squares(rows), gamma, eps)
+    # Weights and scale in the precision of the map, as autocast rounds weights and the plain form its scale: a copy
+    # in bfloat16 answers the same, and nothing as large as the weights is made in float32 on the way.
+    weight, bias = weight.to(rows.dtype), bias.to(rows.dtype)
+    scaled = weight * found.scale.unsqueeze(1).to(rows.dtype)
+    shift = F.linear(beta.to(rows.dtype), weight, bias)
+    if len(rows) == 1:
+        return F.linear(rows, scaled[0], shift), found
+    return torch.baddbmm(shift, rows, scaled.transpose(1, 2)), found
 
 
 class _NormedLinear(torch.autograd.Function):
-    """y = (x · s + β) Wᵀ + b with s the scale of x's own response, as x (W · s)ᵀ + (W β + b)."""
+    """:func:`_normed_linear` with its gradient."""
 
     @staticmethod
     def forward(
         ctx: Any, rows: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> Tensor:
-        found = response(sum_of_squares(rows), gamma, eps)
+        result, found = _normed_linear(rows, gamma, beta, weight, bias, eps)
         ctx.save_for_backward(rows, gamma, beta, weight, *found)
-        scaled = (weight * found.scale.unsqueeze(1)).to(rows.dtype)
-        shift = torch.addmv(bias, weight, beta).to(rows.dtype)
-        return torch.baddbmm(shift, rows, scaled.transpose(1, 2))
+        return result
 
     @staticmethod
     @once_differentiable
@@ -146,7 +159,7 @@ def sum_of_squares(rows: Float[Tensor, "B N C"]) -> Float[Tensor, "B C"]:
     and writes nothing, where squaring writes a map in float32.
     """
     dtype = location_dtype(rows)
-    if rows.device.type != "cpu":
+    if rows.device.type != "cpu" or torch.compiler.is_compiling():
         return rows.to(dtype).square().sum(1)
     # Their type is that of the sums; they themselves are never read.
     running = rows.new_zeros(rows.shape[2], dtype=dtype)
@@ -156,6 +169,11 @@ def sum_of_squares(rows: Float[Tensor, "B N C"]) -> Float[Tensor, "B C"]:
         for image in rows.contiguous()
     ]
     return torch.stack([mean.square().add_(variance) for mean, variance in moments]).mul_(rows.shape[1])
+
+
+def _is_answering() -> bool:
+    """Without a gradient, and not for a compiler, which has fusions of its own."""
+    return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def _matrix(layer: nn.Linear | nn.Conv2d) -> Tensor:

@@ -29,7 +29,7 @@ def test_it_is_gelu_of_a_linear_layer(
     monkeypatch: pytest.MonkeyPatch, fused: bool, dtype: torch.dtype, tolerance: float
 ) -> None:
     if not fused:
-        monkeypatch.setattr(module, "_is_fused", lambda *_: False)
+        monkeypatch.setattr(module, "is_fused", lambda *_: False)
     arguments = [tensor.to(dtype) for tensor in (ROWS, WEIGHT, BIAS)]
     with torch.inference_mode():
         found = linear_gelu(*arguments)
@@ -38,10 +38,10 @@ def test_it_is_gelu_of_a_linear_layer(
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
-def test_it_is_fused_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_itis_fused_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[torch.dtype] = []
-    assert module._is_fused("cpu", torch.float32)
-    monkeypatch.setattr(module, "_is_fused", lambda _, dtype: asked.append(dtype))
+    assert module.is_fused("cpu", torch.float32)
+    monkeypatch.setattr(module, "is_fused", lambda _, dtype: asked.append(dtype))
     with torch.inference_mode():
         linear_gelu(ROWS, WEIGHT, BIAS)
         linear_gelu(ROWS[:, :10], WEIGHT, BIAS)  # Fewer rows than outputs.

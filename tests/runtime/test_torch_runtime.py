@@ -7,9 +7,12 @@ import torch
 
 from spd.baselines.bilinear_mlp import BilinearMLP
 from spd.config import ModelConfig
+from spd.model.linear_gelu import is_fused
 from spd.model.network import DepthNetwork
+from spd.model.packed_linear import PackedLinear
 from spd.model.spd import SPD
 from spd.predictor import DepthPredictor
+from spd.runtime.answering import packed, with_bfloat16_weights
 from spd.runtime.torch_runtime import TorchModel
 
 
@@ -50,14 +53,33 @@ def test_bfloat16_weights_are_those_that_autocast_makes(kind: str) -> None:
         network = SPD(replace(config, interaction=kind)).eval()
     images, points = torch.rand(1, 3, 96, 64), torch.rand(1, 500, 2) * 60
     before = {name: weights.clone() for name, weights in network.state_dict().items()}
-    model = TorchModel(network, precision="bfloat16")
+    copy = with_bfloat16_weights(network)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         expected = network(images, points)
-    assert torch.equal(model.decode(model.encode(images), points), expected)
+        assert torch.equal(copy(images, points), expected)
+    # Laid out for oneDNN, products may add up in another order.
+    model = TorchModel(network, precision="bfloat16")
+    torch.testing.assert_close(model.decode(model.encode(images), points), expected, rtol=0.01, atol=0)
     assert all(torch.equal(weights, before[name]) for name, weights in network.state_dict().items())
-    rounded = {name for name, weights in model.network.state_dict().items() if weights.dtype == torch.bfloat16}
+    rounded = {name for name, weights in copy.state_dict().items() if weights.dtype == torch.bfloat16}
     assert {"encoder.backbone.stages.0.blocks.0.mlp.fc1.weight", "depth_head.hidden.weight"} <= rounded
     assert "depth_head.output.weight" not in rounded
+
+
+@pytest.mark.skipif(not is_fused("cpu", torch.bfloat16), reason="no product of bfloat16 in oneDNN here")
+def test_eager_bfloat16_lays_out_every_linear_layer_once(network: SPD) -> None:
+    copy = with_bfloat16_weights(network)
+    plain = {name: type(module) for name, module in copy.named_modules()}
+    layers = {name: module for name, module in packed(copy).named_modules() if isinstance(module, PackedLinear)}
+    assert {name for name, kind in plain.items() if kind is torch.nn.Linear} - set(layers) == {"depth_head.output"}
+    assert {name for name in plain if name.endswith((".mlp.fc1", ".mlp.fc2"))} <= set(layers)
+    images, points = torch.rand(1, 3, 64, 96), torch.rand(1, 9, 2) * 60
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        first = copy(images, points)
+        kept = {name: layer._packed for name, layer in layers.items()}
+        assert torch.equal(copy(images, points), first)
+    assert all(layer._packed is kept[name] for name, layer in layers.items())
+    assert sum(weights is not None for weights in kept.values()) > len(layers) / 2
 
 
 @pytest.mark.slow

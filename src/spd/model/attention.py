@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from spd.model.linear_gelu import linear_gelu
+from spd.model.packed_linear import wide_gelu
 
 RESIDUAL_GAIN = 0.2
 """Of layers that end a residual branch: about 1/√28 for the decoder's 28 branches, so that their sum starts no larger
@@ -71,7 +71,7 @@ class FeedForward(nn.Sequential):
     def forward(self, input: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
         widen, _, narrow = self
         assert isinstance(widen, nn.Linear)
-        return narrow(linear_gelu(input, widen.weight, widen.bias))
+        return narrow(wide_gelu(widen, input))
 
 
 class SelfAttention(nn.Module):

@@ -23,14 +23,14 @@ def linear_gelu(
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else rows.dtype
     # In float32 that saves less than oneDNN takes to lay out the weights, unless there are many rows.
     pays = dtype == torch.bfloat16 or rows.shape[:-1].numel() > weight.shape[0]
-    if not (pays and _is_fused(rows.device.type, dtype)):
+    if not (pays and is_fused(rows.device.type, dtype)):
         # In its place, without a second map of that size.
         return torch.ops.aten.gelu_(F.linear(rows, weight, bias))
     return torch.ops.mkldnn._linear_pointwise(rows.to(dtype), weight.to(dtype), bias.to(dtype), "gelu", [], "none")
 
 
 @lru_cache
-def _is_fused(device_type: str, dtype: torch.dtype) -> bool:
+def is_fused(device_type: str, dtype: torch.dtype) -> bool:
     """Whether this machine's oneDNN has it; the operator is the one that ``torch.compile`` writes on a CPU."""
     if device_type != "cpu" or not torch.backends.mkldnn.is_available():
         return False

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from spd.coordinates import location_dtype
-from spd.model.linear_gelu import linear_gelu
+from spd.model.packed_linear import wide_gelu
 
 
 class ResponseNorm(nn.Module):
@@ -87,19 +87,18 @@ class ResponseNormMlp(nn.Module):
         """A map in the layout of ``source`` to a map of the same shape."""
         cells = features.permute(0, 2, 3, 1) if self.channels_first else features
         rows = cells.flatten(1, 2)
-        if self.is_gelu and self.fc1.bias is not None:
-            wide = linear_gelu(rows, _matrix(self.fc1), self.fc1.bias)
-        else:
-            wide = self.act(F.linear(rows, _matrix(self.fc1), self.fc1.bias))
+        wide = wide_gelu(self.fc1, rows) if self.is_gelu else self.act(F.linear(rows, _matrix(self.fc1), self.fc1.bias))
         narrow = self._narrow(wide).unflatten(1, cells.shape[1:3])
         return narrow.permute(0, 3, 1, 2) if self.channels_first else narrow
 
     def _narrow(self, wide: Float[Tensor, "B N W"]) -> Float[Tensor, "B N C"]:
         weight, bias = _matrix(self.fc2), self.fc2.bias
+        assert bias is not None
         # Weights of each image pay where it has more rows than they have.
         pays = wide.shape[1] >= weight.shape[0]
         if not pays or (torch.compiler.is_compiling() and torch.is_grad_enabled()):
-            return F.linear(self.grn(wide), weight, bias)
+            normed = self.grn(wide)
+            return self.fc2(normed) if isinstance(self.fc2, nn.Linear) else F.linear(normed, weight, bias)
         if not torch.is_grad_enabled():
             return _normed_linear(wide, self.grn.weight, self.grn.bias, weight, bias, self.grn.eps)[0]
         return _NormedLinear.apply(wide, self.grn.weight, self.grn.bias, weight, bias, self.grn.eps)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from spd.runtime.answering import packed, with_bfloat16_weights
 
 TorchMode = Literal["eager", "compile", "cudagraphs"]
 TorchPrecision = Literal["float32", "bfloat16"]
@@ -29,6 +30,8 @@ class TorchModel:
     def __init__(self, network: nn.Module, mode: TorchMode = "eager", precision: TorchPrecision = "float32") -> None:
         if precision == "bfloat16":
             network = with_bfloat16_weights(network)
+            if mode == "eager":
+                network = packed(network)
         self.network = network
         self.device = next(network.parameters()).device
         self.precision: TorchPrecision = precision
@@ -55,16 +58,3 @@ class TorchModel:
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
-
-
-def with_bfloat16_weights(network: nn.Module) -> nn.Module:
-    """A copy with the weights of its products in bfloat16, which autocast would make of them at every call.
-
-    Those that a module names in ``float32_layers`` stay as they are: they enter sums too.
-    """
-    rounded = copy.deepcopy(network)
-    kept = {id(getattr(module, name)) for module in rounded.modules() for name in getattr(module, "float32_layers", ())}
-    for module in rounded.modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d)) and id(module) not in kept:
-            module.to(torch.bfloat16)
-    return rounded

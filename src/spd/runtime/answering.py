@@ -1,0 +1,40 @@
+"""A network for answering: its parameters held as the machine multiplies them."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from spd.model.linear_gelu import is_fused
+from spd.model.packed_linear import PackedLinear
+from spd.model.response_norm import ResponseNormMlp
+
+
+def with_bfloat16_weights(network: nn.Module) -> nn.Module:
+    """A copy with the weights of its products in bfloat16, which autocast would make of them at every call.
+
+    Those that a module names in ``float32_layers`` stay as they are: they enter sums too.
+    """
+    rounded = copy.deepcopy(network)
+    kept = {id(getattr(module, name)) for module in rounded.modules() for name in getattr(module, "float32_layers", ())}
+    for module in rounded.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)) and id(module) not in kept:
+            module.to(torch.bfloat16)
+    return rounded
+
+
+def packed(network: nn.Module) -> nn.Module:
+    """``network`` itself, its linear layers of bfloat16 weights as :class:`PackedLinear` where oneDNN multiplies those.
+
+    The second layout of their weights is made at their first call, and takes as much memory as the first.
+    """
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if not (type(child) is nn.Linear or (isinstance(module, ResponseNormMlp) and name in ("fc1", "fc2"))):
+                continue
+            assert isinstance(child, (nn.Linear, nn.Conv2d))
+            if child.weight.dtype == torch.bfloat16 and is_fused(child.weight.device.type, torch.bfloat16):
+                setattr(module, name, PackedLinear.of(child))
+    return network

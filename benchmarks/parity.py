@@ -48,6 +48,7 @@ class Options:
     engines: tuple[str, ...] = (
         "torch bfloat16",
         "compile float32",
+        "compile bfloat16",
         "onnx float32",
         "openvino float32",
         "openvino bfloat16",

@@ -1,19 +1,21 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
 from spd.baselines.bilinear_mlp import BilinearMLP
-from spd.config import ModelConfig
+from spd.config import Interaction, ModelConfig
 from spd.model.linear_gelu import is_fused
 from spd.model.network import DepthNetwork
 from spd.model.packed_linear import PackedLinear
 from spd.model.spd import SPD
 from spd.predictor import DepthPredictor
 from spd.runtime.answering import packed, with_bfloat16_weights
-from spd.runtime.torch_runtime import TorchModel
+from spd.runtime.torch_runtime import TorchModel, TorchPrecision
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +85,54 @@ def test_eager_bfloat16_lays_out_every_linear_layer_once(network: SPD) -> None:
 
 
 @pytest.mark.slow
-def test_compiled_is_the_network(network: SPD) -> None:
-    compiled, eager = TorchModel(network, "compile"), TorchModel(network)
-    images, points = torch.rand(1, 3, 64, 96), torch.rand(1, 9, 2) * 60
-    expected = eager.decode(eager.encode(images), points)
-    torch.testing.assert_close(compiled.decode(compiled.encode(images), points), expected, rtol=1e-4, atol=0)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("interaction", ["joint", "anchored"])
+def test_compiled_is_the_network(interaction: Interaction, precision: TorchPrecision) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig.atto(train_size=(64, 96), interaction=interaction)
+    network = SPD(config).eval()
+    compiled, eager = TorchModel(network, "compile", precision), TorchModel(network, precision=precision)
+    images = torch.rand(1, 3, 64, 96)
+    memory, expected_memory = compiled.encode(images), eager.encode(images)
+    for number in (9, 1, 0, 40, 256):
+        points = torch.rand(1, number, 2) * 60
+        found, expected = compiled.decode(memory, points), eager.decode(expected_memory, points)
+        torch.testing.assert_close(found, expected, rtol=1e-4 if precision == "float32" else 0.02, atol=0)
+    assert not hasattr(points, "_dynamo_dynamic_indices")  # What is asked is left as it was.
+
+
+@pytest.mark.slow
+def test_it_compiles_once_for_any_number_of_points_and_writes_over_nothing_that_it_keeps() -> None:
+    """In a process of its own, since the checks of shapes that tests switch on break a program into pieces."""
+    script = """
+import torch
+from torch._dynamo.utils import counters
+from torch.utils._pytree import tree_leaves
+from spd import SPD, ModelConfig
+from spd.runtime.torch_runtime import TorchModel
+
+torch.manual_seed(0)
+network = SPD(ModelConfig.atto(train_size=(64, 96), interaction="anchored")).eval()
+model, eager = TorchModel(network, "compile"), TorchModel(network)
+images = torch.rand(1, 3, 64, 96)
+memory = model.encode(images)
+for mine, expected in zip(tree_leaves(memory), tree_leaves(eager.encode(images)), strict=True):
+    torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-4)
+for number in (9, 1, 0, 40, 256):
+    model.decode(memory, torch.rand(1, number, 2) * 60)
+    print(counters["stats"]["unique_graphs"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2", "3", "3", "3", "3"]  # One program for the image, two for the points.
+
+
+def test_compiling_needs_a_compiler(network: SPD, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
+    with pytest.raises(ValueError, match="needs a C\\+\\+ compiler"):
+        TorchModel(network, "compile")
 
 
 def test_cuda_graphs_need_cuda(network: SPD) -> None:

@@ -94,8 +94,9 @@ class ResponseNormMlp(nn.Module):
     def _narrow(self, wide: Float[Tensor, "B N W"]) -> Float[Tensor, "B N C"]:
         weight, bias = _matrix(self.fc2), self.fc2.bias
         assert bias is not None
-        # Weights of each image pay where it has more rows than they have.
-        pays = wide.shape[1] >= weight.shape[0]
+        # Weights of each image pay where it has more rows than they have. Exported graphs keep the plain form, and so
+        # do compiled ones with a gradient, which theirs is derived from.
+        pays = wide.shape[1] >= weight.shape[0] and not torch.compiler.is_exporting()
         if not pays or (torch.compiler.is_compiling() and torch.is_grad_enabled()):
             normed = self.grn(wide)
             return self.fc2(normed) if isinstance(self.fc2, nn.Linear) else F.linear(normed, weight, bias)
@@ -158,7 +159,10 @@ def sum_of_squares(rows: Float[Tensor, "B N C"]) -> Float[Tensor, "B C"]:
     and writes nothing, where squaring writes a map in float32.
     """
     dtype = location_dtype(rows)
-    if rows.device.type != "cpu" or torch.compiler.is_compiling():
+    # Compiled, the squares of a map in bfloat16 are summed as they are made; one in float32 would be made and summed in
+    # one loop over its columns, which takes three times as long as this.
+    compiled = torch.compiler.is_compiling() and dtype != rows.dtype
+    if rows.device.type != "cpu" or compiled:
         return rows.to(dtype).square().sum(1)
     # Their type is that of the sums; they themselves are never read.
     running = rows.new_zeros(rows.shape[2], dtype=dtype)

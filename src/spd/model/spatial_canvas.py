@@ -92,8 +92,9 @@ def write_to_cells(
     if places.query_mask is not None:
         written = written.masked_fill(~places.query_mask.unsqueeze(-1), 0.0)
     shares = written.unsqueeze(2) * places.shares.to(canvas.dtype).unsqueeze(-1)
-    table = as_table(canvas).index_add(0, places.rows.flatten(), shares.flatten(0, 2))
-    return table.view(canvas.shape[0], *canvas.shape[2:], -1).permute(0, 3, 1, 2)
+    # Gathered apart: of sums into the canvas itself, PyTorch 2.14 compiles ones that write over a canvas that is kept.
+    received = torch.zeros_like(as_table(canvas)).index_add_(0, places.rows.flatten(), shares.flatten(0, 2))
+    return canvas + received.view(canvas.shape[0], *canvas.shape[2:], -1).permute(0, 3, 1, 2)
 
 
 class CanvasSmoother(nn.Module):

@@ -20,9 +20,9 @@ class TorchModel:
 
     Args:
         network: in evaluation mode, on the device where it is to run.
-        mode: ``compile`` compiles ``encode`` for each image size, and on CUDA ``decode`` for each number of points; on
-            a CPU ``decode`` stays eager, where compiling made it slower. ``cudagraphs`` also records the kernels, so
-            that they start at once.
+        mode: ``compile`` compiles at the first calls, which then take up to a minute: see
+            :func:`spd.runtime.compiled.compiled_calls`. ``cudagraphs`` also records the kernels, so that they start at
+            once.
         precision: ``bfloat16`` runs products in it by autocast, on a copy whose weights are in it already; locations,
             sums and answers stay float32.
     """
@@ -30,7 +30,7 @@ class TorchModel:
     def __init__(self, network: nn.Module, mode: TorchMode = "eager", precision: TorchPrecision = "float32") -> None:
         if precision == "bfloat16":
             network = with_bfloat16_weights(network)
-            if mode == "eager":
+            if mode == "eager":  # A compiler lays out weights itself.
                 network = packed(network)
         self.network = network
         self.device = next(network.parameters()).device
@@ -38,11 +38,15 @@ class TorchModel:
         on_cuda = self.device.type == "cuda"
         if mode == "cudagraphs" and not on_cuda:
             raise ValueError(f"cudagraphs need a CUDA device, got {self.device}")
-        encode: Callable[..., Any] = network.encode  # type: ignore[assignment]
-        decode: Callable[..., Any] = network.decode  # type: ignore[assignment]
-        kind = "reduce-overhead" if mode == "cudagraphs" else "default"
-        self._encode = encode if mode == "eager" else torch.compile(encode, mode=kind)
-        self._decode = torch.compile(decode, mode=kind) if mode != "eager" and on_cuda else decode
+        self._encode: Callable[..., Any] = network.encode  # type: ignore[assignment]
+        self._decode: Callable[..., Any] = network.decode  # type: ignore[assignment]
+        if mode != "eager":
+            from spd.runtime.compiled import check_compiler, compiled_calls
+
+            if not on_cuda:
+                check_compiler()
+            kind = "reduce-overhead" if mode == "cudagraphs" else "default"
+            self._encode, self._decode = compiled_calls(network, kind, on_cuda=on_cuda)
 
     @torch.inference_mode()
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> Any:

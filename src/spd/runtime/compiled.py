@@ -1,0 +1,59 @@
+"""A network's two calls through ``torch.compile``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch._dynamo
+import torch._inductor.config as inductor_config
+from torch import Tensor, nn
+
+
+def check_compiler() -> None:
+    """Refuse where PyTorch has no C++ compiler at hand, before anything waits for it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise ValueError("compiling for a CPU needs a C++ compiler such as g++, and none was found") from error
+
+
+def compiled_calls(network: nn.Module, mode: str, *, on_cuda: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """``encode`` and ``decode`` of a network that only answers, compiled at their first calls.
+
+    ``encode`` is compiled for each image size, ``decode`` of a CPU once for one point and once for any greater number.
+
+    Args:
+        network: its weights become constants of the programs on a CPU, laid out for its products: what is written to
+            them afterwards is not seen.
+        mode: of ``torch.compile``.
+        on_cuda: ``decode`` is then compiled for each number of points, as CUDA graphs want it.
+    """
+    encode = torch.compile(network.encode, mode=mode)  # type: ignore[arg-type]
+    decode = torch.compile(network.decode, mode=mode)  # type: ignore[arg-type]
+    if on_cuda:
+        return encode, decode
+
+    def encode_frozen(images: Tensor) -> Any:
+        # A setting of the process that is read while it compiles; as an option of `torch.compile` it has no effect.
+        with inductor_config.patch(freezing=True):
+            return encode(images)
+
+    def decode_frozen(memory: Any, query_points: Tensor) -> Tensor:
+        if query_points.shape[1] == 0:
+            return network.decode(memory, query_points)  # type: ignore[operator]
+        if query_points.shape[1] > 1:
+            query_points = query_points.view(query_points.shape)
+            torch._dynamo.mark_dynamic(query_points, 1)
+        with inductor_config.patch(freezing=True):
+            return decode(memory, query_points)
+
+    return encode_frozen, decode_frozen

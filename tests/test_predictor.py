@@ -25,7 +25,8 @@ from spd.data.rgbd import RGBDSample
 from spd.data.transforms import EvalTransform
 from spd.inputs import as_pixels, check_points, model_size
 from spd.model.spd import SPD
-from spd.predictor import CHUNK_SIZE, MAX_JOINT_QUERIES, Predictor, choose_device, load
+from spd.predictor import CHUNK_SIZE, MAX_JOINT_QUERIES, Predictor, choose_device
+from spd.runtime.loading import load
 
 CONFIG = ModelConfig.atto(train_size=(64, 96), interaction="joint")
 POINTS = [(3.0, 2.5), (70.25, 40.0), (-0.5, 47.4), (79.4, -0.5), (3.0, 2.5)]

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from spd.config import ModelConfig
     from spd.model.memory import ImageMemory
     from spd.model.spd import SPD
-    from spd.predictor import Predictor, load
+    from spd.predictor import Predictor
+    from spd.runtime.loading import load
 
     __version__: str
 
@@ -51,7 +52,7 @@ _MODULE_OF = {
     "SPD": "spd.model.spd",
     "keep_freed_memory": "spd.allocator",
     "lift": "spd.camera",
-    "load": "spd.predictor",
+    "load": "spd.runtime.loading",
     "save": "spd.checkpoint",
 }
 

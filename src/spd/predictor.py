@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,10 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from spd.bundled import bundled_folder
 from spd.camera import Intrinsics, lift
-from spd.checkpoint import load_model
-from spd.config import Interaction
 from spd.coordinates import resize_points
 from spd.data.transforms import Geometry, resize_image
 from spd.inputs import ImageLike, Numbers, as_intrinsics, as_pixels, check_points, model_size
@@ -229,27 +225,6 @@ class Scene:
             raise ValueError("lifting points needs the camera: encode the image with intrinsics=(fx, fy, cx, cy)")
         query_points = check_points(points, self.size)
         return lift(query_points, self(query_points), self.intrinsics).astype(np.float32)
-
-
-def load(
-    folder: str | Path | None = None,
-    *,
-    device: str | torch.device | None = None,
-    interaction: Interaction | None = None,
-) -> Predictor:
-    """The predictor of a checkpoint.
-
-    Args:
-        folder: the checkpoint's folder, or ``owner/name`` of a repository on the Hugging Face hub; None is the
-            checkpoint that comes with SPD, whose weights are for research use only, as the data they were trained on.
-        device: where to run; None is the first CUDA device where there is one, else the CPU.
-        interaction: ``joint`` or ``anchored`` in place of the mode in which the checkpoint was trained; warns.
-
-    Raises:
-        ValueError: the checkpoint is missing, damaged or of another version, or there is no such device.
-    """
-    folder = bundled_folder() if folder is None else folder
-    return Predictor.from_model(load_model(folder, choose_device(device), interaction=interaction))
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

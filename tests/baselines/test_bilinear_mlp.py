@@ -16,7 +16,8 @@ from spd.baselines.bilinear_mlp import BilinearMLP
 from spd.checkpoint import load_model, save
 from spd.config import ModelConfig
 from spd.model.spd import SPD
-from spd.predictor import DepthPredictor, load
+from spd.predictor import DepthPredictor
+from spd.runtime.loading import load
 
 CONFIG = ModelConfig.atto(architecture="bilinear", train_size=(64, 96))
 

@@ -154,6 +154,19 @@ def test_predictions_of_another_checkpoint_are_refused(
     assert (folder / "report.json").read_bytes() != report
 
 
+def test_another_precision_gives_answers_of_its_own(
+    data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    depths = []
+    for precision in ("float32", "bfloat16"):
+        assert evaluate(data, checkpoint, tmp_path / precision, f"--precision {precision} --num-queries 64 --json") == 0
+        (model,) = json.loads(capsys.readouterr().out)["models"]
+        depths.append(model["results"][0]["mean"]["abs_rel"])
+    assert depths[0] != depths[1] == pytest.approx(depths[0], rel=0.02)
+    assert evaluate(data, checkpoint, tmp_path / "float32", "--precision bfloat16 --num-queries 64") == 2
+    assert "holds other predictions (model_checksum" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-import spd.predictor
+import spd.runtime.loading
 from spd.checkpoint import save
 from spd.cli.main import main
 from spd.config import ModelConfig
 from spd.model.spd import SPD
-from spd.predictor import Predictor, load
+from spd.predictor import Predictor
+from spd.runtime.loading import load
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +85,21 @@ def ask(ask_and_load: Asked, monkeypatch: pytest.MonkeyPatch) -> Asked:
     """Has the stand-in in place of the checkpoint; any other folder is really looked at."""
     slope = Predictor(model=Slope(), train_size=(64, 96), focal_length=80.0, device=torch.device("cpu"))
 
-    def load_slope(folder: str, *, device: str, interaction: None) -> Predictor:
+    def load_slope(folder: str, *, device: str, interaction: None, precision: str) -> Predictor:
         return slope if folder == str(ask_and_load.checkpoint) and device == "cpu" else load(folder, device=device)
 
-    monkeypatch.setattr(spd.predictor, "load", load_slope)
+    monkeypatch.setattr(spd.runtime.loading, "load", load_slope)
     return ask_and_load
+
+
+def test_precision_is_that_of_the_products(ask_and_load: Asked) -> None:
+    exact = load(ask_and_load.checkpoint, device="cpu")(ask_and_load.image, [(3, 3), (70, 40)])
+    rounded = load(ask_and_load.checkpoint, device="cpu", precision="bfloat16")(ask_and_load.image, [(3, 3), (70, 40)])
+    rows = ask_and_load.depths("--points", "3,3", "70,40", "--precision", "bfloat16")
+    found = np.array([row["depth_m"] for row in rows])
+    np.testing.assert_allclose(found, rounded, rtol=1e-6)
+    np.testing.assert_allclose(found, exact, rtol=0.02)
+    assert not np.allclose(found, exact, rtol=1e-6)
 
 
 def test_json_is_what_the_predictor_answers(ask_and_load: Asked) -> None:

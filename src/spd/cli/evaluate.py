@@ -60,8 +60,11 @@ class Options:
     """Average every answer with the one about the mirrored image; such a model is called NAME+flip."""
     interaction: Literal["joint", "anchored"] | None = None
     """Run spd in another mode than it was trained in; warns."""
-    runtime: Literal["torch", "onnx", "openvino"] = "torch"
-    """Engine of spd and bilinear; for onnx and openvino --checkpoint names folders that spd export wrote."""
+    runtime: Literal["torch", "compile", "onnx", "openvino"] = "torch"
+    """Engine of spd and bilinear; compile is torch.compile. For onnx and openvino --checkpoint names folders that spd
+    export wrote."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the products of spd and bilinear."""
     crop: Literal["eigen", "none"] = "eigen"
     """eigen scores the usual inner part of 640x480 images and refuses other sizes; none scores all pixels."""
     device: str | None = None
@@ -124,6 +127,7 @@ def _build(contender: Contender, options: Options) -> Predictor:
             device=options.device,
             interaction=options.interaction,
             runtime=options.runtime,
+            precision=options.precision,
             fitting=fitted,
         )
 

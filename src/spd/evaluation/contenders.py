@@ -14,15 +14,16 @@ import torch
 from spd.baselines import bilinear_mlp, constant, depth_anything
 from spd.config import Interaction
 from spd.data.rgbd import RGBDDataset
-from spd.predictor import Predictor, load
-from spd.runtime.loading import load_exported
+from spd.predictor import Predictor
+from spd.runtime.loading import load, load_exported, run_by_torch
 from spd.runtime.onnx_runtime import OnnxModel
-from spd.runtime.openvino_runtime import OpenVINOModel
+from spd.runtime.openvino_runtime import OpenVINOModel, Precision
 from spd.runtime.package import Engine
+from spd.runtime.torch_runtime import TorchModel
 
 ModelName = Literal["spd", "bilinear", "depth-anything", "median", "mean-map"]
 
-Runtime: TypeAlias = "Literal['torch'] | Engine"
+Runtime: TypeAlias = "Literal['torch', 'compile'] | Engine"
 """What runs a trained model."""
 
 _TRAINED = ("spd", "bilinear")
@@ -80,6 +81,7 @@ def build(
     device: str | None,
     interaction: Interaction | None = None,
     runtime: Runtime = "torch",
+    precision: Precision = "float32",
     fitting: Callable[[int], None] | None = None,
 ) -> Predictor:
     """The predictor of a contender; a constant is fitted now.
@@ -89,22 +91,24 @@ def build(
         training_frames: reads the frames that a constant is fitted to.
         device: where a model runs; None is CUDA where there is one.
         interaction: of SPD, in place of the mode in which it was trained.
-        runtime: the engine of spd and bilinear; other than torch, their sources are folders of ``spd export``.
+        runtime: the engine of spd and bilinear; for onnx and openvino their sources are folders of ``spd export``.
+        precision: of the products of spd and bilinear.
         fitting: called with the number of frames that have just been fitted.
 
     Raises:
         ValueError: the checkpoint is missing, damaged or of another model; Depth Anything's weights are not at hand;
             the data set has no training frames; a device or a mode is given that the engine does not know.
     """
-    if contender.model in _TRAINED and runtime != "torch":
-        for name, value in (("device", device), ("interaction", interaction)):
-            if value is not None:
-                raise ValueError(f"{name} is for runtime torch, got {value} with runtime {runtime}")
-        return load_exported(_needed(contender), runtime)
-    if contender.model == "spd":
-        return load(_needed(contender), device=device, interaction=interaction)
-    if contender.model == "bilinear":
-        return bilinear_mlp.load(_needed(contender), device=device)
+    if contender.model in _TRAINED:
+        if runtime in ("onnx", "openvino"):
+            for name, value in (("device", device), ("interaction", interaction)):
+                if value is not None:
+                    raise ValueError(f"{name} is for runtime torch or compile, got {value} with runtime {runtime}")
+            return load_exported(_needed(contender), runtime, precision=precision)
+        mode = "eager" if runtime == "torch" else "compile"
+        if contender.model == "spd":
+            return load(_needed(contender), device=device, interaction=interaction, mode=mode, precision=precision)
+        return run_by_torch(bilinear_mlp.load(_needed(contender), device=device), mode, precision)
     if contender.model == "depth-anything":
         return depth_anything.load(_needed(contender), device=device)
     fit = constant.fit_median if contender.model == "median" else constant.fit_log_mean_map
@@ -116,6 +120,9 @@ def model_checksum(predictor: Predictor) -> str:
     model = predictor.model
     if isinstance(model, (OnnxModel, OpenVINOModel)):
         return hashlib.sha256(model.identity.encode()).hexdigest()
+    run = ()
+    if isinstance(model, TorchModel):
+        model, run = model.network, (model.mode, model.precision)
     assert isinstance(model, torch.nn.Module), type(model)
     config = getattr(model, "config", None)
     settings = {
@@ -123,6 +130,8 @@ def model_checksum(predictor: Predictor) -> str:
         "train_size": predictor.train_size,
         "focal_length": predictor.focal_length,
     }
+    if run:
+        settings["run"] = run
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())

@@ -34,6 +34,7 @@ class TorchModel:
                 network = packed(network)
         self.network = network
         self.device = next(network.parameters()).device
+        self.mode: TorchMode = mode
         self.precision: TorchPrecision = precision
         on_cuda = self.device.type == "cuda"
         if mode == "cudagraphs" and not on_cuda:

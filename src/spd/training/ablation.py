@@ -27,7 +27,7 @@ from spd.evaluation.protocol import EncodesImages, askings, predict, valid_pixel
 from spd.evaluation.scores import score
 from spd.evaluation.support_grid import WithSupportGrid
 from spd.files import write_files
-from spd.predictor import load
+from spd.runtime.loading import load
 from spd.train_config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 from spd.training.run import train
 from spd.training.studies import AblationProtocol, Study, Variant

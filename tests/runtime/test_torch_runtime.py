@@ -102,7 +102,7 @@ def test_compiled_is_the_network(interaction: Interaction, precision: TorchPreci
 
 
 @pytest.mark.slow
-def test_it_compiles_once_for_any_number_of_points_and_writes_over_nothing_that_it_keeps() -> None:
+def test_it_compiles_for_each_size_of_image_and_once_for_any_number_of_points() -> None:
     """In a process of its own, since the checks of shapes that tests switch on break a program into pieces."""
     script = """
 import torch
@@ -121,10 +121,21 @@ for mine, expected in zip(tree_leaves(memory), tree_leaves(eager.encode(images))
 for number in (9, 1, 0, 40, 256):
     model.decode(memory, torch.rand(1, number, 2) * 60)
     print(counters["stats"]["unique_graphs"])
+other, points = torch.rand(1, 3, 96, 64), torch.rand(1, 30, 2) * 60
+expected = eager.decode(eager.encode(other), points)
+torch.testing.assert_close(model.decode(model.encode(other), points), expected, rtol=1e-4, atol=0)
+print(counters["stats"]["unique_graphs"])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["2", "3", "3", "3", "3"]  # One program for the image, two for the points.
+    assert done.stdout.split() == [
+        "2",
+        "3",
+        "3",
+        "3",
+        "3",
+        "5",
+    ]  # One for the image, two for points; two for another size.
 
 
 def test_compiling_needs_a_compiler(network: SPD, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
-import torch._dynamo
-import torch._inductor.config as inductor_config
+import torch._dynamo.config
+import torch._inductor.config
 from torch import Tensor, nn
+
+_SETTINGS = Lock()
 
 
 def check_compiler() -> None:
@@ -29,7 +33,7 @@ def check_compiler() -> None:
 def compiled_calls(network: nn.Module, mode: str, *, on_cuda: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """``encode`` and ``decode`` of a network that only answers, compiled at their first calls.
 
-    ``encode`` is compiled for each image size, ``decode`` of a CPU once for one point and once for any greater number.
+    Both are compiled for each image size, ``decode`` of a CPU once for one point and once for any greater number.
 
     Args:
         network: its weights become constants of the programs on a CPU, laid out for its products: what is written to
@@ -37,14 +41,13 @@ def compiled_calls(network: nn.Module, mode: str, *, on_cuda: bool) -> tuple[Cal
         mode: of ``torch.compile``.
         on_cuda: ``decode`` is then compiled for each number of points, as CUDA graphs want it.
     """
-    encode = torch.compile(network.encode, mode=mode)  # type: ignore[arg-type]
+    encode = torch.compile(network.encode, mode=mode, dynamic=False)  # type: ignore[arg-type]
     decode = torch.compile(network.decode, mode=mode)  # type: ignore[arg-type]
     if on_cuda:
         return encode, decode
 
     def encode_frozen(images: Tensor) -> Any:
-        # A setting of the process that is read while it compiles; as an option of `torch.compile` it has no effect.
-        with inductor_config.patch(freezing=True):
+        with _frozen():
             return encode(images)
 
     def decode_frozen(memory: Any, query_points: Tensor) -> Tensor:
@@ -53,7 +56,22 @@ def compiled_calls(network: nn.Module, mode: str, *, on_cuda: bool) -> tuple[Cal
         if query_points.shape[1] > 1:
             query_points = query_points.view(query_points.shape)
             torch._dynamo.mark_dynamic(query_points, 1)
-        with inductor_config.patch(freezing=True):
+        with _frozen():
             return decode(memory, query_points)
 
     return encode_frozen, decode_frozen
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """Settings of the process, that are read while it compiles: one thread at a time may have them.
+
+    As an option of ``torch.compile`` freezing has no effect. Sizes of maps are never taken to vary, whatever was asked
+    before: a program for any size is slower than that for one.
+    """
+    with (
+        _SETTINGS,
+        torch._inductor.config.patch(freezing=True),
+        torch._dynamo.config.patch(automatic_dynamic_shapes=False),
+    ):
+        yield

@@ -37,8 +37,8 @@ def load(
         interaction: ``joint`` or ``anchored`` in place of the mode in which the checkpoint was trained; warns.
         mode: ``compile`` takes a minute at the first answers and saves time at all that follow; ``cudagraphs`` also
             records the kernels of a CUDA device.
-        precision: of products; ``bfloat16`` takes half the time where the machine multiplies it, and changes depths by
-            about .1 %.
+        precision: of products; ``bfloat16`` is quicker where the machine multiplies it, and changes depths by about
+            .1 %.
 
     Raises:
         ValueError: the checkpoint is missing, damaged or of another version, there is no such device, or

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -138,12 +139,37 @@ print(counters["stats"]["unique_graphs"])
     ]  # One for the image, two for points; two for another size.
 
 
-def test_compiling_needs_a_compiler(network: SPD, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiling_needs_a_compiler(network: SPD) -> None:
     from torch._inductor import config
 
-    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
-    with pytest.raises(ValueError, match="needs a C\\+\\+ compiler"):
+    with config.patch({"cpp.cxx": ("no-such-compiler",)}), pytest.raises(ValueError, match="needs a C\\+\\+ compiler"):
         TorchModel(network, "compile")
+
+
+def test_a_compiler_that_fails_is_one_clear_line(tmp_path: Path) -> None:
+    from torch._inductor import config, utils
+
+    class Doubled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(3, 1, 1))
+
+        def encode(self, images: torch.Tensor) -> torch.Tensor:
+            return (images * self.scale).exp().sum(1)
+
+        def decode(self, memory: torch.Tensor, query_points: torch.Tensor) -> torch.Tensor:
+            return memory.mean() + query_points.sum(-1)
+
+    broken = tmp_path / "g++"
+    broken.write_text('#!/bin/sh\ncase "$*" in *--version*) exec g++ --version;; esac\necho no headers >&2; exit 1\n')
+    broken.chmod(0o755)
+    compiler = config.patch({"cpp.cxx": (str(broken),)})
+    with (
+        compiler,
+        utils.fresh_cache(),
+        pytest.raises(ValueError, match=r"^torch\.compile failed; it needs a C\+\+ compiler"),
+    ):
+        TorchModel(Doubled().eval(), "compile").encode(torch.rand(1, 3, 7, 5))
 
 
 def test_cuda_graphs_need_cuda(network: SPD) -> None:

@@ -11,6 +11,7 @@ import torch
 import torch._dynamo.config
 import torch._inductor.config
 from torch import Tensor, nn
+from torch._dynamo.exc import BackendCompilerFailed
 
 _SETTINGS = Lock()
 
@@ -68,10 +69,18 @@ def _frozen() -> Iterator[None]:
 
     As an option of ``torch.compile`` freezing has no effect. Sizes of maps are never taken to vary, whatever was asked
     before: a program for any size is slower than that for one.
+
+    Raises:
+        ValueError: a program could not be made.
     """
     with (
         _SETTINGS,
         torch._inductor.config.patch(freezing=True),
         torch._dynamo.config.patch(automatic_dynamic_shapes=False),
     ):
-        yield
+        try:
+            yield
+        except BackendCompilerFailed as error:
+            raise ValueError(
+                f"torch.compile failed; it needs a C++ compiler and Python's headers ({str(error).splitlines()[0]})"
+            ) from error

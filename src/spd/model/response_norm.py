@@ -114,7 +114,7 @@ def _normed_linear(
     # in bfloat16 answers the same, and nothing as large as the weights is made in float32 on the way.
     weight, bias = weight.to(rows.dtype), bias.to(rows.dtype)
     scaled = weight * found.scale.unsqueeze(1).to(rows.dtype)
-    shift = F.linear(beta.to(rows.dtype), weight, bias)
+    shift = torch.addmv(bias, weight, beta.to(rows.dtype))
     if len(rows) == 1:
         return F.linear(rows, scaled[0], shift), found
     return torch.baddbmm(shift, rows, scaled.transpose(1, 2)), found

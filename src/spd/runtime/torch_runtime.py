@@ -20,7 +20,7 @@ class TorchModel:
 
     Args:
         network: in evaluation mode, on the device where it is to run.
-        mode: ``compile`` compiles at the first calls, which then take up to a minute: see
+        mode: ``compile`` compiles at the first calls, which then take about a minute: see
             :func:`spd.runtime.compiled.compiled_calls`. ``cudagraphs`` also records the kernels, so that they start at
             once.
         precision: ``bfloat16`` runs products in it by autocast, on a copy whose weights are in it already; locations,

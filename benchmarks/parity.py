@@ -26,8 +26,7 @@ from spd.evaluation.protocol import Asking, Crop, predict
 from spd.model.spd import SPD
 from spd.predictor import Predictor
 from spd.runtime.export import export
-from spd.runtime.loading import load_exported
-from spd.runtime.torch_runtime import TorchModel
+from spd.runtime.loading import load_exported, run_by_torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +120,7 @@ def _predictor(reference: Predictor, engine: str, folder: Path) -> Predictor:
     network: Any = reference.model
     if runtime in ("torch", "compile"):
         mode: Any = "eager" if runtime == "torch" else "compile"
-        return replace(reference, model=TorchModel(network, mode, precision))  # type: ignore[arg-type]
+        return run_by_torch(reference, mode, precision)  # type: ignore[arg-type]
     package = folder / runtime
     if not package.exists():
         export(network, package, runtime)  # type: ignore[arg-type]

@@ -13,9 +13,11 @@ import spd
 from spd.cli.main import main
 from spd.config import ModelConfig
 from spd.data.rgbd import RGBDDataset
+from spd.evaluation.contenders import model_checksum
 from spd.evaluation.protocol import Asking, predict
 from spd.evaluation.scores import score
 from spd.model.spd import SPD
+from spd.runtime.loading import run_by_torch
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +167,13 @@ def test_another_precision_gives_answers_of_its_own(
     assert depths[0] != depths[1] == pytest.approx(depths[0], rel=0.02)
     assert evaluate(data, checkpoint, tmp_path / "float32", "--precision bfloat16 --num-queries 64") == 2
     assert "holds other predictions (model_checksum" in capsys.readouterr().err
+
+
+def test_what_runs_a_model_is_part_of_its_checksum(checkpoint: Path) -> None:
+    eager = spd.load(checkpoint, device="cpu")
+    compiled = run_by_torch(eager, "compile", "float32")
+    assert len({model_checksum(eager), model_checksum(compiled)}) == 2
+    assert model_checksum(compiled) == model_checksum(run_by_torch(eager, "compile", "float32"))
 
 
 @pytest.mark.parametrize(

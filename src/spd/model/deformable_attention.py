@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from spd import native
 from spd.config import OffsetUnit
 from spd.coordinates import location_dtype, read_bilinear
 from spd.model.attention import RESIDUAL_GAIN, initialise_linear
@@ -133,9 +134,12 @@ class DeformableAttention(nn.Module):
             reference_points: the queries in the cells of each level.
             values: the value maps.
         """
-        cells = reference_points[:, :, None, :, None, :] + self.offsets_in_cells(hidden, values)
+        offsets = self.offsets_in_cells(hidden, values)
         num_heads, num_levels, num_points = self.shape
         logits = self.attention_weights(hidden).unflatten(-1, (num_heads, num_levels * num_points))
+        if native.serves(values.rows, values.rows.shape[2] // num_heads):
+            return self.output(native.deformable_read(*values, reference_points, offsets, logits))
+        cells = reference_points[:, :, None, :, None, :] + offsets
         weights = logits.softmax(-1).unflatten(-1, (num_levels, num_points))
         return self.output(deformable_read(values, cells, weights))
 

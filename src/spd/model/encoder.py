@@ -12,6 +12,7 @@ from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from spd.model.attention import MapTransformer
+from spd.model.convnext_block import replace_blocks
 from spd.model.depthwise import replace_depthwise
 from spd.model.response_norm import replace_response_norms
 
@@ -114,6 +115,7 @@ def _create_backbone(name: str) -> ConvNeXt:
     backbone.norm_pre = nn.Identity()
     replace_response_norms(backbone)
     replace_depthwise(backbone)
+    replace_blocks(backbone)
     return backbone
 
 

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from spd.model.precision import product_dtype
+
 
 def linear_gelu(
     rows: Float[Tensor, "*N C"], weight: Float[Tensor, "W C"], bias: Float[Tensor, "W"]
@@ -20,13 +22,26 @@ def linear_gelu(
     """
     if torch.compiler.is_compiling() or torch.is_grad_enabled():
         return F.gelu(F.linear(rows, weight, bias))
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else rows.dtype
-    # In float32 that saves less than oneDNN takes to lay out the weights, unless there are many rows.
-    pays = dtype == torch.bfloat16 or rows.shape[:-1].numel() > weight.shape[0]
-    if not (pays and is_fused(rows.device.type, dtype)):
+    dtype = product_dtype(rows)
+    if not ((dtype == torch.bfloat16 or _pays(rows, weight)) and is_fused(rows.device.type, dtype)):
         # In its place, without a second map of that size.
         return torch.ops.aten.gelu_(F.linear(rows, weight, bias))
     return torch.ops.mkldnn._linear_pointwise(rows.to(dtype), weight.to(dtype), bias.to(dtype), "gelu", [], "none")
+
+
+def tall_linear(
+    rows: Float[Tensor, "*N C"], weight: Float[Tensor, "W C"], bias: Float[Tensor, "W"]
+) -> Float[Tensor, "*N W"]:
+    """A linear layer for answering, by oneDNN in float32 too if there are many rows: it does not fill in the bias."""
+    dtype = product_dtype(rows)
+    if torch.compiler.is_compiling() or not (_pays(rows, weight) and is_fused(rows.device.type, dtype)):
+        return F.linear(rows, weight, bias)
+    return torch.ops.mkldnn._linear_pointwise(rows.to(dtype), weight.to(dtype), bias.to(dtype), "none", [], "none")
+
+
+def _pays(rows: Tensor, weight: Tensor) -> bool:
+    """Otherwise oneDNN takes longer to lay out the weights than it saves in float32."""
+    return rows.shape[:-1].numel() > weight.shape[0]
 
 
 @lru_cache

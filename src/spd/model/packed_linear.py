@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spd.model.linear_gelu import linear_gelu
+from spd.model.linear_gelu import linear_gelu, tall_linear
+from spd.model.precision import product_dtype
 
 
 class PackedLinear(nn.Linear):
@@ -49,7 +50,7 @@ class PackedLinear(nn.Linear):
         """In the precision of the product; None where the plain layer runs."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return None
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else rows.dtype
+        dtype = product_dtype(rows)
         return rows.to(dtype) if dtype == self.weight.dtype and rows.numel() else None
 
     def _product(self, rows: Tensor, then: str) -> Tensor:
@@ -65,3 +66,12 @@ def wide_gelu(layer: nn.Linear | nn.Conv2d, rows: Float[Tensor, "*N C"]) -> Floa
     if layer.bias is None:
         return F.gelu(F.linear(rows, layer.weight.flatten(1)))
     return linear_gelu(rows, layer.weight.flatten(1), layer.bias)
+
+
+def wide_linear(layer: nn.Linear | nn.Conv2d, rows: Float[Tensor, "*N C"]) -> Float[Tensor, "*N W"]:
+    """Likewise without GELU, for answering."""
+    if isinstance(layer, PackedLinear):
+        return layer(rows)
+    if layer.bias is None:
+        return F.linear(rows, layer.weight.flatten(1))
+    return tall_linear(rows, layer.weight.flatten(1), layer.bias)

@@ -19,8 +19,9 @@ from timm.layers.mlp import GlobalResponseNormMlp
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from spd import native
 from spd.coordinates import location_dtype
-from spd.model.packed_linear import wide_gelu
+from spd.model.packed_linear import wide_gelu, wide_linear
 
 
 class ResponseNorm(nn.Module):
@@ -41,9 +42,12 @@ class ResponseNorm(nn.Module):
         self.weight = source.weight
         self.bias = source.bias
 
-    def forward(self, rows: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
-        """The cells of each map as rows."""
-        squares = sum_of_squares(rows) if _is_answering() else rows.to(location_dtype(rows)).square().sum(1)
+    def forward(
+        self, rows: Float[Tensor, "B N C"], squares: Float[Tensor, "B C"] | None = None
+    ) -> Float[Tensor, "B N C"]:
+        """The cells of each map as rows, and the sums of their squares where they are at hand."""
+        if squares is None:
+            squares = sum_of_squares(rows) if _is_answering() else rows.to(location_dtype(rows)).square().sum(1)
         scale = response(squares, self.weight, self.eps).scale
         return torch.addcmul(self.bias.to(rows.dtype), rows, scale.unsqueeze(1).to(rows.dtype))
 
@@ -86,30 +90,44 @@ class ResponseNormMlp(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """A map in the layout of ``source`` to a map of the same shape."""
         cells = features.permute(0, 2, 3, 1) if self.channels_first else features
-        rows = cells.flatten(1, 2)
-        wide = wide_gelu(self.fc1, rows) if self.is_gelu else self.act(F.linear(rows, _matrix(self.fc1), self.fc1.bias))
-        narrow = self._narrow(wide).unflatten(1, cells.shape[1:3])
+        narrow = self._narrow(*self._widen(cells.flatten(1, 2))).unflatten(1, cells.shape[1:3])
         return narrow.permute(0, 3, 1, 2) if self.channels_first else narrow
 
-    def _narrow(self, wide: Float[Tensor, "B N W"]) -> Float[Tensor, "B N C"]:
+    def _widen(self, rows: Float[Tensor, "B N C"]) -> tuple[Float[Tensor, "B N W"], Float[Tensor, "B W"] | None]:
+        """GELU(W₁ x + b₁), and the sums of its squares where they come with it."""
+        if not self.is_gelu:
+            return self.act(F.linear(rows, _matrix(self.fc1), self.fc1.bias)), None
+        if native.serves(rows, len(self.fc1.weight)):
+            wide = wide_linear(self.fc1, rows)
+            return wide, native.gelu_with_squares_(wide)
+        return wide_gelu(self.fc1, rows), None
+
+    def _narrow(self, wide: Float[Tensor, "B N W"], squares: Float[Tensor, "B W"] | None) -> Float[Tensor, "B N C"]:
         weight, bias = _matrix(self.fc2), self.fc2.bias
         assert bias is not None
         # Weights of each image pay where it has more rows than they have. Exported graphs keep the plain form, and so
         # do compiled ones with a gradient, which theirs is derived from.
         pays = wide.shape[1] >= weight.shape[0] and not torch.compiler.is_exporting()
         if not pays or (torch.compiler.is_compiling() and torch.is_grad_enabled()):
-            normed = self.grn(wide)
+            normed = self.grn(wide, squares)
             return self.fc2(normed) if isinstance(self.fc2, nn.Linear) else F.linear(normed, weight, bias)
-        if not torch.is_grad_enabled():
-            return _normed_linear(wide, self.grn.weight, self.grn.bias, weight, bias, self.grn.eps)[0]
-        return _NormedLinear.apply(wide, self.grn.weight, self.grn.bias, weight, bias, self.grn.eps)
+        parameters = (self.grn.weight, self.grn.bias, weight, bias, self.grn.eps)
+        if torch.is_grad_enabled():
+            return _NormedLinear.apply(wide, *parameters)
+        return _normed_linear(wide, *parameters, squares)[0]
 
 
 def _normed_linear(
-    rows: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, bias: Tensor, eps: float
+    rows: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    squares: Tensor | None = None,
 ) -> tuple[Float[Tensor, "B N C"], Response]:
     """y = (x · s + β) Wᵀ + b with s the scale of x's own response, as x (W · s)ᵀ + (W β + b)."""
-    found = response(sum_of_squares(rows), gamma, eps)
+    found = response(sum_of_squares(rows) if squares is None else squares, gamma, eps)
     # Weights and scale in the precision of the map, as autocast rounds weights and the plain form its scale: a copy
     # in bfloat16 answers the same, and nothing as large as the weights is made in float32 on the way.
     weight, bias = weight.to(rows.dtype), bias.to(rows.dtype)

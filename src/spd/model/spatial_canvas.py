@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from spd import native
 from spd.config import Alignment, CanvasSource, CanvasWrite
 from spd.coordinates import BilinearReads, as_table, first_rows, nearest_cell, read_cells, surrounding_cells
 from spd.model.attention import RESIDUAL_GAIN, initialise_linear
@@ -88,13 +89,18 @@ def write_to_cells(
         places: the cells that each query writes to.
         written: what it writes.
     """
-    written = written.to(canvas.dtype)
-    if places.query_mask is not None:
-        written = written.masked_fill(~places.query_mask.unsqueeze(-1), 0.0)
+    written = _unmasked(written, places).to(canvas.dtype)
     shares = written.unsqueeze(2) * places.shares.to(canvas.dtype).unsqueeze(-1)
     # Gathered apart: of sums into the canvas itself, PyTorch 2.14 compiles ones that write over a canvas that is kept.
     received = torch.zeros_like(as_table(canvas)).index_add_(0, places.rows.flatten(), shares.flatten(0, 2))
     return canvas + received.view(canvas.shape[0], *canvas.shape[2:], -1).permute(0, 3, 1, 2)
+
+
+def _unmasked(written: Float[Tensor, "B K D"], places: CanvasPlaces) -> Float[Tensor, "B K D"]:
+    """Zeros where nothing is written, whatever the query holds: 0 · inf is no number."""
+    if places.query_mask is None:
+        return written
+    return written.masked_fill(~places.query_mask.unsqueeze(-1), 0.0)
 
 
 class CanvasSmoother(nn.Module):
@@ -137,7 +143,13 @@ class SpatialCanvas(nn.Module):
         hidden: Float[Tensor, "B K D"],
     ) -> Float[Tensor, "B D H W"]:
         """F⁽ⁿ⁻¹⁾ to F⁽ⁿ⁾: write the queries' states, then smooth."""
-        return self.smooth(write_to_cells(canvas, places, self.write_projection(hidden)))
+        written = self.write_projection(hidden)
+        # Who hooks the smoothing wants to see it run.
+        if self.smooth._forward_hooks or not native.serves(canvas, canvas.shape[1]):
+            return self.smooth(write_to_cells(canvas, places, written))
+        cells, convolutions = canvas.permute(0, 2, 3, 1), self.smooth.parameters()
+        stepped = native.canvas_step(cells, _unmasked(written, places), places.rows, places.shares, *convolutions)
+        return stepped.permute(0, 3, 1, 2)
 
     def read_final(
         self,

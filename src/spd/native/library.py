@@ -1,0 +1,96 @@
+"""The kernels' shared library: compiled once for a machine, and kept.
+
+As Triton's kernels for a GPU are, those for a CPU are compiled where they run, for the vectors that it has; it takes a
+second or two. There is none without a C++ compiler, elsewhere than on Linux, or with ``SPD_NATIVE=0`` in the
+environment: PyTorch's own operators then do the same in more passes over memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from functools import lru_cache
+from pathlib import Path
+
+SWITCH = "SPD_NATIVE"
+"""Of the environment: 0 turns the kernels off."""
+_SOURCES = Path(__file__).parent / "kernels"
+_FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"),
+    # Nobody reads errno or floating-point exceptions, and functions with vectors are never called from outside.
+    *("-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"),
+)
+
+
+@lru_cache
+def library() -> ctypes.CDLL | None:
+    """The kernels, compiled at the first call on a machine; None where there are none.
+
+    Warns, once, of a compiler that fails.
+    """
+    compiler = find_compiler()
+    if compiler is None or os.environ.get(SWITCH) == "0":
+        return None
+    try:
+        return _load(compiler)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        warnings.warn(
+            f"SPD's kernels for CPUs could not be compiled, PyTorch's own operators answer instead "
+            f"({reason[0] if reason else type(error).__name__}); {SWITCH}=0 leaves them out",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+
+
+def find_compiler() -> str | None:
+    """The path of a C++ compiler: ``CXX`` of the environment or, where that is not set, a usual one."""
+    if not sys.platform.startswith("linux"):
+        return None  # Elsewhere OpenMP, which shares PyTorch's threads, takes more than a flag.
+    named = os.environ.get("CXX")
+    return shutil.which(named) if named else shutil.which("g++") or shutil.which("clang++")
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: ``spd`` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spd"
+
+
+def _load(compiler: str) -> ctypes.CDLL:
+    name = f"kernels-{_fingerprint(compiler)}.so"
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / name).exists():
+            with tempfile.TemporaryDirectory(dir=folder) as temporary:
+                # Moved when it is whole: another process may be at it too.
+                _compile(compiler, Path(temporary, name)).replace(folder / name)
+        return ctypes.CDLL(str(folder / name))
+    except PermissionError:
+        pass
+    # No place to keep it: it is mapped into memory, and needs its file no more.
+    with tempfile.TemporaryDirectory() as temporary:
+        return ctypes.CDLL(str(_compile(compiler, Path(temporary, name))))
+
+
+def _compile(compiler: str, target: Path) -> Path:
+    command = [compiler, *_FLAGS, str(_SOURCES / "kernels.cpp"), "-o", str(target)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return target
+
+
+def _fingerprint(compiler: str) -> str:
+    """Of all that the library depends on: the sources, the flags, the compiler, and what it takes this machine for."""
+    command = [compiler, *_FLAGS, "-dM", "-E", "-x", "c++", os.devnull]
+    macros = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = hashlib.sha256((macros + " ".join(_FLAGS)).encode())
+    for source in sorted(_SOURCES.iterdir()):
+        found.update(source.read_bytes())
+    return found.hexdigest()[:16]

@@ -1,0 +1,237 @@
+"""The kernels as PyTorch operators, so that compiled programs may call them too.
+
+None has a gradient: they are for answering.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from spd.native.library import library
+
+_DISABLED = ContextVar("disabled", default=False)
+_LANES = 8
+"""Channels are read so many at a time at least."""
+_OPERATORS = torch.library.Library("spd", "DEF")
+_OPERATORS.define("gelu_with_squares_(Tensor(a!) rows) -> Tensor")
+_OPERATORS.define(
+    "depthwise_norm(Tensor maps, Tensor weight, Tensor bias, Tensor scale, Tensor shift, float eps) -> Tensor"
+)
+_OPERATORS.define(
+    "canvas_step(Tensor canvas, Tensor written, Tensor cells, Tensor shares, "
+    "Tensor weight1, Tensor bias1, Tensor weight2, Tensor bias2) -> Tensor"
+)
+_OPERATORS.define(
+    "deformable_read(Tensor values, int[] sizes, Tensor references, Tensor offsets, Tensor scores) -> Tensor"
+)
+
+
+def serves(features: Tensor, channels: int) -> bool:
+    """Whether the kernels answer for features of so many channels: without a gradient, on a CPU that has them.
+
+    Exported graphs keep to the operators of their engines.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_exporting() or features.device.type != "cpu":
+        return False
+    return features.dtype in (torch.float32, torch.bfloat16) and channels % _LANES == 0 and _at_hand()
+
+
+def gelu_with_squares_(rows: Float[Tensor, "B N C"]) -> Float[Tensor, "B C"]:
+    """GELU of ``rows`` in their place; returns the sums of its squares over the rows of each image, in float32.
+
+    GELU is exact to 1.1e-7: PyTorch's own, by its error function, to 1e-6.
+
+    Args:
+        rows: contiguous, float32 or bfloat16.
+    """
+    return torch.ops.spd.gelu_with_squares_(rows)
+
+
+def depthwise_norm(
+    maps: Float[Tensor, "B H W C"],
+    weight: Float[Tensor, "C 1 7 7"],
+    bias: Float[Tensor, "C"],
+    scale: Float[Tensor, "C"],
+    shift: Float[Tensor, "C"],
+    eps: float,
+) -> Float[Tensor, "B H W C"]:
+    """A depthwise convolution of 7×7 between zeros, then layer normalisation over the channels, both in float32.
+
+    Args:
+        maps: channels last, float32 or bfloat16, as the result will be.
+        weight: of the convolution, like all parameters in float32 or bfloat16.
+        bias: of the convolution.
+        scale: of the normalisation.
+        shift: of the normalisation.
+        eps: of the normalisation, added to the variance.
+    """
+    return torch.ops.spd.depthwise_norm(maps, weight, bias, scale, shift, eps)
+
+
+def canvas_step(
+    canvas: Float[Tensor, "B H W D"],
+    written: Float[Tensor, "B K D"],
+    cells: Int[Tensor, "B K C"],
+    shares: Float[Tensor, "B K C"],
+    weight1: Float[Tensor, "D 1 3 3"],
+    bias1: Float[Tensor, "D"],
+    weight2: Float[Tensor, "D 1 3 3"],
+    bias2: Float[Tensor, "D"],
+) -> Float[Tensor, "B H W D"]:
+    """F + DW3×3(GELU(DW3×3(F))) with F the canvas and, in each cell, its shares of what is written; in float32.
+
+    Args:
+        canvas: channels last, float32; left as it is.
+        written: what each query writes.
+        cells: the cells it writes to, as rows of the table that holds the cells of all canvases.
+        shares: how much of it is added to each.
+        weight1: of the first convolution.
+        bias1: likewise.
+        weight2: of the second.
+        bias2: likewise.
+    """
+    return torch.ops.spd.canvas_step(canvas, written, cells, shares, weight1, bias1, weight2, bias2)
+
+
+def deformable_read(
+    values: Float[Tensor, "B N D"],
+    sizes: Sequence[tuple[int, int]],
+    references: Float[Tensor, "B K L 2"],
+    offsets: Float[Tensor, "B K M L P 2"],
+    scores: Float[Tensor, "B K M LP"],
+) -> Float[Tensor, "B K D"]:
+    """Multi-scale deformable attention without its projections (Zhu et al. 2021), in float32.
+
+    Args:
+        values: the cells of all levels, one level after the other, D = M·d with head-major channels; float32 or
+            bfloat16, as the result will be.
+        sizes: (height, width) of each level.
+        references: xy of the queries in the cells of each level.
+        offsets: xy from there to the samples of each head; reads clamp to the border.
+        scores: of all samples of a head, before the softmax.
+    """
+    flat = [side for size in sizes for side in size]
+    return torch.ops.spd.deformable_read(values, flat, references, offsets, scores)
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """PyTorch's own operators alone: to compare with. Programs that are compiled inside stay without kernels."""
+    token = _DISABLED.set(True)
+    try:
+        yield
+    finally:
+        _DISABLED.reset(token)
+
+
+@torch.compiler.assume_constant_result
+def _at_hand() -> bool:
+    return not _DISABLED.get() and library() is not None
+
+
+@torch.library.impl(_OPERATORS, "gelu_with_squares_", "CPU")
+def _gelu_with_squares(rows: Tensor) -> Tensor:
+    assert rows.is_contiguous(), rows.stride()
+    assert rows.shape[2] % _LANES == 0, rows.shape
+    squares = rows.new_empty(rows.shape[0], rows.shape[2], dtype=torch.float32)
+    _call("gelu_with_squares", rows, squares, *rows.shape)
+    return squares
+
+
+@torch.library.register_fake("spd::gelu_with_squares_")
+def _gelu_with_squares_shape(rows: Tensor) -> Tensor:
+    return rows.new_empty(rows.shape[0], rows.shape[2], dtype=torch.float32)
+
+
+@torch.library.impl(_OPERATORS, "depthwise_norm", "CPU")
+def _depthwise_norm(maps: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
+    assert maps.shape[3] % _LANES == 0, maps.shape
+    assert weight.shape[2:] == (7, 7), weight.shape
+    maps = maps.contiguous()
+    normed = torch.empty_like(maps)
+    parameters = [parameter.float().contiguous() for parameter in (weight, bias, scale, shift)]
+    _call("depthwise_norm", maps, *parameters, ctypes.c_float(eps), normed, *maps.shape)
+    return normed
+
+
+@register_flop_formula(torch.ops.spd.depthwise_norm)
+def _depthwise_norm_flops(maps: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+    """Of the convolution, two for a multiplication and addition as PyTorch counts its own; arguments are shapes."""
+    return 2 * math.prod(maps) * math.prod(weight[2:])
+
+
+@torch.library.register_fake("spd::depthwise_norm")
+def _depthwise_norm_shape(
+    maps: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor, eps: float
+) -> Tensor:
+    return torch.empty_like(maps, memory_format=torch.contiguous_format)
+
+
+@torch.library.impl(_OPERATORS, "canvas_step", "CPU")
+def _canvas_step(canvas: Tensor, written: Tensor, cells: Tensor, shares: Tensor, *parameters: Tensor) -> Tensor:
+    assert canvas.dtype == torch.float32, canvas.dtype
+    assert cells.dtype == torch.int64, cells.dtype
+    canvas, cells = canvas.contiguous(), cells.contiguous()
+    stepped = torch.empty_like(canvas)
+    floats = [tensor.float().contiguous() for tensor in (shares, *parameters)]
+    sizes = (*canvas.shape, written.shape[0] * written.shape[1], cells.shape[2])
+    _call("canvas_step", canvas, written.float().contiguous(), cells, *floats, stepped, *sizes)
+    return stepped
+
+
+@register_flop_formula(torch.ops.spd.canvas_step)
+def _canvas_step_flops(canvas: Sequence[int], *arguments: Sequence[int], **_: Any) -> int:
+    """Likewise, of both convolutions."""
+    weight1, weight2 = arguments[3], arguments[5]
+    return 2 * math.prod(canvas) * (math.prod(weight1[2:]) + math.prod(weight2[2:]))
+
+
+@torch.library.register_fake("spd::canvas_step")
+def _canvas_step_shape(canvas: Tensor, *_: Tensor) -> Tensor:
+    return torch.empty_like(canvas, memory_format=torch.contiguous_format)
+
+
+@torch.library.impl(_OPERATORS, "deformable_read", "CPU")
+def _deformable_read(values: Tensor, sizes: list[int], references: Tensor, offsets: Tensor, scores: Tensor) -> Tensor:
+    batch, num_queries, num_heads, num_levels, num_points, _ = offsets.shape
+    cells, channels = values.shape[1:]
+    assert sum(height * width for height, width in zip(sizes[::2], sizes[1::2], strict=True)) == cells, (sizes, cells)
+    width = channels // num_heads
+    assert width % _LANES == 0, (channels, num_heads)
+    read = values.new_empty(batch, num_queries, channels)
+    geometry = (ctypes.c_int64 * len(sizes))(*sizes)
+    floats = [tensor.float().contiguous() for tensor in (references, offsets, scores)]
+    shape = (batch, cells, num_queries, num_heads, width, num_levels, num_points)
+    _call("deformable_read", values.contiguous(), geometry, *floats, read, *shape)
+    return read
+
+
+@torch.library.register_fake("spd::deformable_read")
+def _deformable_read_shape(
+    values: Tensor, sizes: list[int], references: Tensor, offsets: Tensor, scores: Tensor
+) -> Tensor:
+    return values.new_empty(*offsets.shape[:2], values.shape[2])
+
+
+def _call(name: str, first: Tensor, *arguments: Tensor | ctypes.Array | ctypes.c_float | int) -> None:
+    """A kernel by the type of its first tensor, on as many threads as PyTorch has."""
+    kernels = library()
+    assert kernels is not None, f"{name} was called without kernels"
+    kernel = getattr(kernels, f"{name}_{str(first.dtype).removeprefix('torch.')}")
+    kernel(*(_as_c(argument) for argument in (first, *arguments)), ctypes.c_int(torch.get_num_threads()))
+
+
+def _as_c(argument: Tensor | ctypes.Array | ctypes.c_float | int) -> Any:
+    if isinstance(argument, Tensor):
+        return ctypes.c_void_p(argument.data_ptr())
+    return ctypes.c_int64(argument) if isinstance(argument, int) else argument

@@ -1,0 +1,118 @@
+"""Compiling, keeping and doing without the kernels; and that the model answers the same with and without."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from hatchling.builders.wheel import WheelBuilder
+
+from spd import SPD, ModelConfig, native
+from spd.native import library as module
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """An empty cache folder, and nothing remembered."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    module.library.cache_clear()
+    yield
+    module.library.cache_clear()
+
+
+KERNELS = {*native.__all__} - {"serves", "disabled"}
+
+
+def _answers(model: SPD, images: torch.Tensor, points: torch.Tensor, context=nullcontext) -> torch.Tensor:
+    with torch.inference_mode(), context():
+        return model(images, points)
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("interaction", ["joint", "anchored"])
+def test_a_model_answers_the_same_with_and_without_them(interaction, monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    model = SPD(ModelConfig.atto(interaction=interaction)).eval()
+    for name, parameter in model.named_parameters():  # Much of it starts at zero, where errors would hide.
+        torch.nn.init.normal_(parameter, std=0.1) if name.endswith(("bias", "grn.weight", "second.weight")) else None
+    images, points = torch.rand(2, 3, 90, 140), torch.rand(2, 7, 2) * 80
+    called = set()
+    for name in KERNELS:
+        kernel = getattr(native, name)
+        monkeypatch.setattr(native, name, lambda *a, _kernel=kernel, _name=name: called.add(_name) or _kernel(*a))
+    plain = _answers(model, images, points, native.disabled)
+    assert not called
+    found = _answers(model, images, points)
+    assert called == KERNELS
+    assert plain.std() > 1e-3
+    torch.testing.assert_close(found, plain, rtol=2e-5, atol=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain, found = _answers(model, images, points, native.disabled), _answers(model, images, points)
+    torch.testing.assert_close(found, plain, rtol=0.02, atol=0)
+
+
+def test_their_sources_lie_in_the_wheel():
+    builder = WheelBuilder(str(Path(__file__).parents[2]))
+    shipped = {Path(file.distribution_path).name for file in builder.recurse_included_files()}
+    assert {source.name for source in (Path(module.__file__).parent / "kernels").iterdir()} <= shipped
+
+
+@pytest.mark.usefixtures("kernels")
+def test_they_are_compiled_once_and_kept(monkeypatch: pytest.MonkeyPatch):
+    module.library.cache_clear()
+    assert module.library() is not None
+    (kept,) = module.cache_folder().iterdir()
+    module.library.cache_clear()
+    monkeypatch.setattr(module, "_compile", lambda *_: pytest.fail("compiled again"))
+    assert module.library() is not None
+    assert list(module.cache_folder().iterdir()) == [kept]
+
+
+@pytest.mark.usefixtures("kernels")
+def test_a_change_of_the_flags_compiles_anew(monkeypatch: pytest.MonkeyPatch):
+    module.library.cache_clear()
+    module.library()
+    monkeypatch.setattr(module, "_FLAGS", (*module._FLAGS, "-DANOTHER"))
+    module.library.cache_clear()
+    assert module.library() is not None
+    assert len(list(module.cache_folder().iterdir())) == 2
+
+
+@pytest.mark.usefixtures("kernels")
+def test_without_a_place_to_keep_them_they_are_compiled_for_the_process(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_, **__):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    module.library.cache_clear()
+    assert module.library() is not None
+
+
+@pytest.mark.parametrize("setting", [("SPD_NATIVE", "0"), ("CXX", "no-such-compiler")])
+def test_there_are_none_where_they_are_switched_off_or_nothing_compiles(setting, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(*setting)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert module.library() is None
+    with torch.inference_mode():
+        assert not native.serves(torch.zeros(1), 16)
+
+
+def test_a_compiler_that_fails_is_told_of_once_and_answers_come_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    compiler = tmp_path / "c++"
+    compiler.write_text("#!/bin/sh\necho no such header >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    with pytest.warns(RuntimeWarning, match=r"could not be compiled.*no such header.*SPD_NATIVE=0"):
+        assert module.library() is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert module.library() is None
+    assert not os.path.exists(module.cache_folder()) or not list(module.cache_folder().iterdir())

@@ -1,0 +1,180 @@
+"""The kernels against PyTorch's operators in float64, on any shape, in both precisions and on any number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from spd import native
+from spd.model.deformable_attention import deformable_read_reference
+from spd.model.spatial_canvas import SpatialCanvas, canvas_places
+from spd.model.value_table import ValueTable
+
+pytestmark = pytest.mark.usefixtures("kernels")
+PRECISIONS = st.sampled_from([torch.float32, torch.bfloat16])
+THREADS = st.integers(1, 3)
+WIDTHS = st.sampled_from([8, 16, 24, 40, 48])
+"""Multiples of eight and of sixteen: vectors are of either width."""
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _assert_near(found: Tensor, exact: Tensor, dtype: torch.dtype) -> None:
+    """To float32's rounding; to bfloat16's only where that is what the result is rounded to."""
+    assert found.dtype == dtype
+    relative, absolute = {torch.float32: (2e-6, 1e-5), torch.bfloat16: (2**-8, 1e-3)}[dtype]
+    torch.testing.assert_close(found.double(), exact, rtol=relative, atol=absolute)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    images=st.integers(1, 3), length=st.integers(1, 70), width=WIDTHS, dtype=PRECISIONS, threads=THREADS,
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_gelu_and_its_squares(images: int, length: int, width: int, dtype: torch.dtype, threads: int, seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    rows = (3 * torch.randn(images, length, width, generator=generator)).to(dtype)
+    exact = F.gelu(rows.double())
+    with _threads(threads), torch.inference_mode():
+        found = rows.clone()
+        squares = native.gelu_with_squares_(found)
+    _assert_near(found, exact, dtype)
+    assert squares.dtype == torch.float32
+    torch.testing.assert_close(squares.double(), exact.square().sum(1), rtol=3e-6, atol=1e-6)
+
+
+def test_gelu_of_every_size_of_number():
+    """From the least to the greatest float32, either sign: nearer the exact value than PyTorch's own GELU."""
+    sizes = torch.logspace(-44, 38, 4001, dtype=torch.float64).float()
+    numbers = torch.cat((-sizes.flip(0), torch.zeros(6), sizes, torch.linspace(-9, 9, 8008)))[None, :, None]
+    numbers = numbers.expand(1, -1, 8).contiguous()
+    exact, found = F.gelu(numbers.double()), numbers.clone()
+    with torch.inference_mode():
+        native.gelu_with_squares_(found)
+    error = (found.double() - exact).abs() / exact.abs().clamp_min(1.0)
+    assert error.max() < 3.5e-7
+    assert error.max() < ((F.gelu(numbers).double() - exact).abs() / exact.abs().clamp_min(1.0)).max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_no_number_stays_none_and_spreads_no_further(dtype: torch.dtype):
+    rows = torch.ones(1, 5, 16, dtype=dtype)
+    rows[0, 2, 3], rows[0, 4, 7], rows[0, 1, 9] = torch.nan, torch.inf, -torch.nan
+    with torch.inference_mode():
+        squares = native.gelu_with_squares_(rows)
+    bad = torch.zeros(5, 16, dtype=torch.bool)
+    bad[2, 3] = bad[1, 9] = True
+    assert torch.equal(rows[0].isnan(), bad)
+    assert torch.isposinf(rows[0, 4, 7])
+    assert torch.equal(squares[0].isfinite(), torch.tensor([i not in (3, 7, 9) for i in range(16)]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    images=st.integers(1, 3), height=st.integers(1, 12), columns=st.integers(1, 20), width=WIDTHS, dtype=PRECISIONS,
+    threads=THREADS,
+)  # fmt: skip
+def test_convolution_and_norm(images: int, height: int, columns: int, width: int, dtype: torch.dtype, threads: int):
+    torch.manual_seed(height * 100 + columns)
+    maps = torch.randn(images, height, columns, width).to(dtype)
+    weight, bias, scale, shift = torch.randn(width, 1, 7, 7), torch.randn(width), torch.rand(width), torch.randn(width)
+    convolved = F.conv2d(
+        maps.permute(0, 3, 1, 2).double(), weight.double(), bias.double(), padding=3, groups=width
+    ).permute(0, 2, 3, 1)
+    exact = F.layer_norm(convolved, (width,), scale.double(), shift.double(), 1e-3)
+    with _threads(threads), torch.inference_mode():
+        found = native.depthwise_norm(maps, weight, bias, scale, shift, 1e-3)
+    _assert_near(found, exact, dtype)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    images=st.integers(1, 2), height=st.integers(1, 9), columns=st.integers(1, 11), queries=st.integers(0, 20),
+    reduction=st.sampled_from(["mean", "sum", "bilinear"]), threads=THREADS,
+)  # fmt: skip
+def test_a_step_of_the_canvas(images: int, height: int, columns: int, queries: int, reduction, threads: int):
+    torch.manual_seed(height * 100 + columns)
+    module = SpatialCanvas(16)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    canvas, hidden = torch.randn(images, 16, height, columns), torch.randn(images, queries, 16)
+    points = torch.rand(images, queries, 2) * torch.tensor([columns, height]) - 0.5
+    mask = torch.rand(images, queries) < 0.7
+    hidden[~mask] = torch.inf
+    before = canvas.clone()
+    places = canvas_places(points, height, columns, reduction, "center", mask)
+    with _threads(threads), torch.inference_mode():
+        found = module.write(canvas, places, hidden)
+    assert torch.equal(canvas, before)
+    # float64 has no kernel: the plain form.
+    exact = module.double().write(
+        canvas.double(), canvas_places(points.double(), height, columns, reduction, "center", mask), hidden.double()
+    )
+    _assert_near(found, exact.detach(), torch.float32)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    images=st.integers(1, 2),
+    sizes=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 7)), min_size=1, max_size=4),
+    queries=st.integers(0, 9),
+    heads=st.integers(1, 3),
+    points=st.integers(1, 4),
+    width=st.sampled_from([8, 16]),
+    dtype=PRECISIONS,
+    threads=THREADS,
+)
+def test_deformable_reads(images: int, sizes, queries: int, heads: int, points: int, width: int, dtype, threads: int):
+    torch.manual_seed(queries * 100 + heads)
+    maps = [torch.randn(images, heads * width, *size).to(dtype) for size in sizes]
+    references = 8 * torch.rand(images, queries, len(sizes), 2) - 1
+    offsets = torch.randn(images, queries, heads, len(sizes), points, 2)
+    scores = 5 * torch.randn(images, queries, heads, len(sizes) * points)
+    cells = references[:, :, None, :, None, :] + offsets
+    weights = scores.double().softmax(-1).unflatten(-1, (len(sizes), points))
+    exact = deformable_read_reference([value.double() for value in maps], cells.double(), weights)
+    with _threads(threads), torch.inference_mode():
+        found = native.deformable_read(*ValueTable.of(maps), references, offsets, scores)
+    _assert_near(found, exact, dtype)
+
+
+def test_a_position_that_is_no_number_reads_none_and_scores_may_be_of_any_size():
+    values = ValueTable.of([torch.randn(1, 16, 3, 4)])
+    # Three points side by side.
+    references, offsets = torch.ones(1, 3, 1, 2), torch.zeros(1, 3, 2, 1, 3, 2)
+    offsets[..., 0] = torch.tensor([-1.0, 0.0, 1.0])
+    offsets[0, 1, 0, 0, 2, 1] = torch.nan
+    scores = torch.zeros(1, 3, 2, 3)
+    scores[0, 2, 1] = torch.tensor([-1e30, 1e30, -90.0])
+    with torch.inference_mode():
+        read = native.deformable_read(*values, references, offsets, scores)
+    row = values.maps()[0][0, :, 1]
+    exact = row[:, :3].mean(1).expand(3, 16).clone()
+    exact[1, :8] = torch.nan
+    exact[2, 8:] = row[8:, 1]
+    torch.testing.assert_close(read[0], exact, equal_nan=True, rtol=1e-6, atol=1e-6)
+
+
+def test_none_serves_a_gradient_an_export_or_odd_channels():
+    features = torch.zeros(1, 3)
+    assert not native.serves(features, 16)
+    with torch.no_grad():
+        assert native.serves(features, 16)
+        assert not native.serves(features, 12)
+        assert not native.serves(features.double(), 16)
+        assert not native.serves(features.to("meta"), 16)

@@ -102,7 +102,8 @@ class TestAnswers:
         answers = Predictor.from_model(model)(image, POINTS)
         assert answers.dtype == np.float32
         assert answers.shape == (5,)
-        np.testing.assert_allclose(answers, expected, rtol=1e-5)
+        # Older torchvision resizes in float and rounds: some pixels are a grey level off.
+        np.testing.assert_allclose(answers, expected, rtol=1e-3)
 
     def test_come_in_the_order_asked(self, predictor: Predictor, image: np.ndarray) -> None:
         order = [3, 0, 4, 2, 1]

@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from spd import native
+
 
 def weighted_rows(
     table: Float[Tensor, "R C"], rows: Int[Tensor, "N S"], weights: Float[Tensor, "N S"]
@@ -18,6 +20,8 @@ def weighted_rows(
 
     ``embedding_bag`` never stores the rows that it reads. Exported graphs have no such operator and gather them.
     """
+    if native.serves(table, table.shape[1]):
+        return native.weighted_rows(table, rows, weights)
     weights = weights.to(table.dtype)
     if torch.compiler.is_exporting():
         return torch.matmul(weights.unsqueeze(1), F.embedding(rows, table)).squeeze(1)

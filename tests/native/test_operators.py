@@ -153,6 +153,26 @@ def test_deformable_reads(images: int, sizes, queries: int, heads: int, points: 
     _assert_near(found, exact, dtype)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.integers(1, 9),
+    reads=st.sampled_from([0, 1, 5, 127, 128, 200]),
+    places=st.integers(1, 4),
+    width=WIDTHS,
+    dtype=PRECISIONS,
+    index=st.sampled_from([torch.int64, torch.int32]),
+    threads=THREADS,
+)
+def test_weighted_rows(size: int, reads: int, places: int, width: int, dtype, index: torch.dtype, threads: int):
+    torch.manual_seed(reads * 10 + size)
+    table, weights = torch.randn(size, width).to(dtype), torch.randn(reads, places)
+    rows = torch.randint(size, (reads, places), dtype=index)
+    exact = (table.double()[rows.long()] * weights.double().unsqueeze(2)).sum(1)
+    with _threads(threads), torch.inference_mode():
+        found = native.weighted_rows(table, rows, weights)
+    _assert_near(found, exact, dtype)
+
+
 def test_a_position_that_is_no_number_reads_none_and_scores_may_be_of_any_size():
     values = ValueTable.of([torch.randn(1, 16, 3, 4)])
     # Three points side by side.

@@ -34,6 +34,7 @@ _OPERATORS.define(
 _OPERATORS.define(
     "deformable_read(Tensor values, int[] sizes, Tensor references, Tensor offsets, Tensor scores) -> Tensor"
 )
+_OPERATORS.define("weighted_rows(Tensor table, Tensor rows, Tensor weights) -> Tensor")
 
 
 def serves(features: Tensor, channels: int) -> bool:
@@ -122,6 +123,13 @@ def deformable_read(
     """
     flat = [side for size in sizes for side in size]
     return torch.ops.spd.deformable_read(values, flat, references, offsets, scores)
+
+
+def weighted_rows(
+    table: Float[Tensor, "R C"], rows: Int[Tensor, "N S"], weights: Float[Tensor, "N S"]
+) -> Float[Tensor, "N C"]:
+    """Σ over s of weight · row, in float32; as the table's numbers are, float32 or bfloat16, so will the result be."""
+    return torch.ops.spd.weighted_rows(table, rows, weights)
 
 
 @contextmanager
@@ -221,6 +229,20 @@ def _deformable_read_shape(
     values: Tensor, sizes: list[int], references: Tensor, offsets: Tensor, scores: Tensor
 ) -> Tensor:
     return values.new_empty(*offsets.shape[:2], values.shape[2])
+
+
+@torch.library.impl(_OPERATORS, "weighted_rows", "CPU")
+def _weighted_rows(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    assert table.shape[1] % _LANES == 0, table.shape
+    read = table.new_empty(rows.shape[0], table.shape[1])
+    rows, weights = rows.long().contiguous(), weights.float().contiguous()
+    _call("weighted_rows", table.contiguous(), rows, weights, read, *rows.shape, table.shape[1])
+    return read
+
+
+@torch.library.register_fake("spd::weighted_rows")
+def _weighted_rows_shape(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    return table.new_empty(rows.shape[0], table.shape[1])
 
 
 def _call(name: str, first: Tensor, *arguments: Tensor | ctypes.Array | ctypes.c_float | int) -> None:

@@ -3,6 +3,7 @@
 #include "deformable.h"
 #include "depthwise.h"
 #include "gelu.h"
+#include "rows.h"
 
 using spd::BFloat16;
 
@@ -33,6 +34,10 @@ using spd::BFloat16;
                                            int64_t levels, int64_t points, int threads) {                              \
     WIDEST(width, (spd::deformable_read<N, T>(values, sizes, references, offsets, scores, out, images, cells, queries, \
                                               heads, width, levels, points, threads)))                                 \
+  }                                                                                                                    \
+  extern "C" void weighted_rows_##suffix(const T *table, const int64_t *rows, const float *weights, T *out,            \
+                                         int64_t reads, int64_t places, int64_t channels, int threads) {               \
+    WIDEST(channels, (spd::weighted_rows<N, T>(table, rows, weights, out, reads, places, channels, threads)))          \
   }
 
 EXPORT(float, float32)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -74,6 +76,13 @@ def test_they_are_compiled_once_and_kept(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.usefixtures("kernels")
+def test_the_compiler_may_be_a_command_with_options(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CXX", shlex.join([*(module.find_compiler() or []), "-DNAMED"]))
+    module.library.cache_clear()
+    assert module.library() is not None
+
+
+@pytest.mark.usefixtures("kernels")
 def test_a_change_of_the_flags_compiles_anew(monkeypatch: pytest.MonkeyPatch):
     module.library.cache_clear()
     module.library()
@@ -84,11 +93,14 @@ def test_a_change_of_the_flags_compiles_anew(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.usefixtures("kernels")
-def test_without_a_place_to_keep_them_they_are_compiled_for_the_process(monkeypatch: pytest.MonkeyPatch):
-    def refuse(*_, **__):
-        raise PermissionError("read-only")
+@pytest.mark.parametrize(
+    "error", [PermissionError("denied"), OSError(errno.EROFS, "read-only"), RuntimeError("no home")]
+)
+def test_without_a_place_to_keep_them_they_are_compiled_for_the_process(error, monkeypatch: pytest.MonkeyPatch):
+    def refuse():
+        raise error
 
-    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(module, "cache_folder", refuse)
     module.library.cache_clear()
     assert module.library() is not None
 

@@ -32,9 +32,10 @@ def linear_gelu(
 def tall_linear(
     rows: Float[Tensor, "*N C"], weight: Float[Tensor, "W C"], bias: Float[Tensor, "W"]
 ) -> Float[Tensor, "*N W"]:
-    """A linear layer for answering, by oneDNN in float32 too if there are many rows: it does not fill in the bias."""
+    """A linear layer; when answering by oneDNN in float32 too if there are many rows: it does not fill in the bias."""
     dtype = product_dtype(rows)
-    if torch.compiler.is_compiling() or not (_pays(rows, weight) and is_fused(rows.device.type, dtype)):
+    plain = torch.compiler.is_compiling() or torch.is_grad_enabled()
+    if plain or not (_pays(rows, weight) and is_fused(rows.device.type, dtype)):
         return F.linear(rows, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(rows.to(dtype), weight.to(dtype), bias.to(dtype), "none", [], "none")
 

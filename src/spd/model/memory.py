@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from spd.coordinates import CANVAS_LEVEL
 from spd.model.attention import initialise_linear, split_heads
+from spd.model.linear_gelu import tall_linear
 from spd.model.value_table import ValueTable
 
 
@@ -46,7 +46,8 @@ class PointwiseConv2d(nn.Conv2d):
 
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
         """Every cell by itself."""
-        return F.linear(input.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
+        assert self.bias is not None
+        return tall_linear(input.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
 
 
 class KeyValueProjections(nn.Module):

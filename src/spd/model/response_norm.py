@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from spd import native
 from spd.coordinates import location_dtype
+from spd.model.linear_gelu import tall_linear
 from spd.model.packed_linear import wide_gelu, wide_linear
 
 
@@ -134,7 +135,7 @@ def _normed_linear(
     scaled = weight * found.scale.unsqueeze(1).to(rows.dtype)
     shift = torch.addmv(bias, weight, beta.to(rows.dtype))
     if len(rows) == 1:
-        return F.linear(rows, scaled[0], shift), found
+        return tall_linear(rows, scaled[0], shift), found
     return torch.baddbmm(shift, rows, scaled.transpose(1, 2)), found
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -50,12 +51,15 @@ def library() -> ctypes.CDLL | None:
         return None
 
 
-def find_compiler() -> str | None:
-    """The path of a C++ compiler: ``CXX`` of the environment or, where that is not set, a usual one."""
+def find_compiler() -> list[str] | None:
+    """The command of a C++ compiler: ``CXX`` of the environment or, where that is not set, a usual one."""
     if not sys.platform.startswith("linux"):
         return None  # Elsewhere OpenMP, which shares PyTorch's threads, takes more than a flag.
-    named = os.environ.get("CXX")
-    return shutil.which(named) if named else shutil.which("g++") or shutil.which("clang++")
+    named = shlex.split(os.environ.get("CXX", ""))
+    for command in [named] if named else [["g++"], ["clang++"]]:
+        if shutil.which(command[0]):
+            return command
+    return None
 
 
 def cache_folder() -> Path:
@@ -63,34 +67,44 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spd"
 
 
-def _load(compiler: str) -> ctypes.CDLL:
+def _load(compiler: list[str]) -> ctypes.CDLL:
     name = f"kernels-{_fingerprint(compiler)}.so"
+    folder = _existing_cache()
+    if folder is not None and (folder / name).exists():
+        return ctypes.CDLL(str(folder / name))
+    if folder is not None and not os.access(folder, os.W_OK):
+        folder = None
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        compiled = _compile(compiler, Path(temporary, name))
+        # Mapped into memory it needs its file no more.
+        kernels = ctypes.CDLL(str(compiled))
+        if folder is not None:
+            # Moved when it is whole: another process may be at it too.
+            compiled.replace(folder / name)
+        return kernels
+
+
+def _existing_cache() -> Path | None:
+    """None where there is no home, or none for a cache."""
     try:
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / name).exists():
-            with tempfile.TemporaryDirectory(dir=folder) as temporary:
-                # Moved when it is whole: another process may be at it too.
-                _compile(compiler, Path(temporary, name)).replace(folder / name)
-        return ctypes.CDLL(str(folder / name))
-    except PermissionError:
-        pass
-    # No place to keep it: it is mapped into memory, and needs its file no more.
-    with tempfile.TemporaryDirectory() as temporary:
-        return ctypes.CDLL(str(_compile(compiler, Path(temporary, name))))
+    except (OSError, RuntimeError):
+        return None
+    return folder
 
 
-def _compile(compiler: str, target: Path) -> Path:
-    command = [compiler, *_FLAGS, str(_SOURCES / "kernels.cpp"), "-o", str(target)]
+def _compile(compiler: list[str], target: Path) -> Path:
+    command = [*compiler, *_FLAGS, str(_SOURCES / "kernels.cpp"), "-o", str(target)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return target
 
 
-def _fingerprint(compiler: str) -> str:
+def _fingerprint(compiler: list[str]) -> str:
     """Of all that the library depends on: the sources, the flags, the compiler, and what it takes this machine for."""
-    command = [compiler, *_FLAGS, "-dM", "-E", "-x", "c++", os.devnull]
+    command = [*compiler, *_FLAGS, "-dM", "-E", "-x", "c++", os.devnull]
     macros = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = hashlib.sha256((macros + " ".join(_FLAGS)).encode())
+    found = hashlib.sha256((macros + " ".join((*compiler, *_FLAGS))).encode())
     for source in sorted(_SOURCES.iterdir()):
         found.update(source.read_bytes())
     return found.hexdigest()[:16]

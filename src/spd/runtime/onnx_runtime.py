@@ -61,7 +61,9 @@ class OnnxModel:
         return list(self._encode.run_with_ort_values(list(self.memory), feed))
 
     def decode(self, memory: list[Any], query_points: Float[Tensor, "B K 2"]) -> Float[Tensor, "B K"]:
-        """Depth in metres."""
+        """Depth in metres; of no points without running the graph, which ONNX Runtime can from 1.32."""
+        if query_points.shape[1] == 0:
+            return query_points.new_zeros(query_points.shape[:2])
         feed = {"query_points": self._value.ortvalue_from_numpy(_as_array(query_points))}
         feed.update(zip(self.memory, memory, strict=True))
         return torch.from_numpy(self._decode.run_with_ort_values(["depth_m"], feed)[0].numpy())

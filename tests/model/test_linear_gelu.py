@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from spd.model import linear_gelu as module
-from spd.model.linear_gelu import linear_gelu
+from spd.model.linear_gelu import linear_gelu, tall_linear
 
 GENERATOR = torch.Generator().manual_seed(0)
 # More rows than outputs: fused in float32 too.
@@ -84,3 +84,20 @@ def test_it_is_exported_as_plain_operators() -> None:
         targets = [str(node.target) for node in torch.export.export(Layer(), (ROWS,)).graph.nodes]
     assert any("gelu" in target for target in targets)
     assert not any("mkldnn" in target for target in targets)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [ROWS, ROWS[:, :10]])
+def test_without_gelu_it_is_the_linear_layer(rows: torch.Tensor, dtype: torch.dtype):
+    exact = rows.to(dtype).double() @ WEIGHT.to(dtype).double().T + BIAS.to(dtype).double()
+    with torch.inference_mode():
+        found = tall_linear(rows.to(dtype), WEIGHT.to(dtype), BIAS.to(dtype))
+    assert found.dtype == dtype
+    tolerance = 1e-5 if dtype == torch.float32 else 0.02
+    torch.testing.assert_close(found.double(), exact, rtol=tolerance, atol=tolerance)
+
+
+def test_without_gelu_it_has_a_gradient():
+    weight = WEIGHT.clone().requires_grad_()
+    tall_linear(ROWS, weight, BIAS).sum().backward()
+    torch.testing.assert_close(weight.grad, ROWS.flatten(0, -2).sum(0).expand_as(weight))

@@ -65,7 +65,8 @@ def _is_version_2(block: TimmBlock) -> bool:
     return (
         isinstance(block.mlp, ResponseNormMlp)
         and isinstance(convolution, DepthwiseConv2d)
-        and (tuple(convolution.weight.shape[2:]), convolution.bias is not None) == ((7, 7), True)
+        and convolution.weight.shape[2:] == (7, 7)
+        and convolution.bias is not None
         and isinstance(block.norm, nn.LayerNorm)
         and block.gamma is None
         and isinstance(block.shortcut, nn.Identity)

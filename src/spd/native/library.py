@@ -41,14 +41,21 @@ def library() -> ctypes.CDLL | None:
     try:
         return _load(compiler)
     except (OSError, subprocess.CalledProcessError) as error:
-        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         warnings.warn(
             f"SPD's kernels for CPUs could not be compiled, PyTorch's own operators answer instead "
-            f"({reason[0] if reason else type(error).__name__}); {SWITCH}=0 leaves them out",
+            f"({_reason(error)}); {SWITCH}=0 leaves them out",
             RuntimeWarning,
             stacklevel=2,
         )
         return None
+
+
+def _reason(error: OSError | subprocess.CalledProcessError) -> str:
+    """In one line."""
+    if isinstance(error, OSError):
+        return str(error)
+    said = error.stderr.strip().splitlines()
+    return said[0] if said else f"{error.cmd[0]} ended with status {error.returncode}"
 
 
 def find_compiler() -> list[str] | None:

@@ -48,7 +48,7 @@ void gelu_with_squares(T *rows, float *squares, int64_t images, int64_t length, 
       std::fill_n(sums + 0, channels, 0.0f);
       for (int64_t row = first; row < std::min(first + BLOCK, length); ++row, at += channels)
         for (int64_t c = 0; c < channels; c += N) {
-          // The product before has written past the caches.
+          // The map is wider than the caches, and the processor alone fetches too late.
           __builtin_prefetch((const char *)(at + c) + AHEAD, 1);
           const Float<N> value = gelu<N>(load<N>(at + c));
           store<N>(at + c, value);

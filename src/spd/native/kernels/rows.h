@@ -9,7 +9,7 @@ namespace spd {
 template <int N, class T>
 void weighted_rows(const T *table, const int64_t *rows, const float *weights, T *out, int64_t reads, int64_t places,
                    int64_t channels, int threads) {
-  // A thread costs as much as a hundred reads.
+  // A few reads take less time than to wake a thread.
   const int used = reads < 128 ? 1 : threads;
 #pragma omp parallel for num_threads(used) schedule(static)
   for (int64_t read = 0; read < reads; ++read)

@@ -15,7 +15,6 @@ namespace spd {
 // 16 floats are one register of AVX-512, two of AVX2, four of NEON.
 template <int N> struct Lanes {
   typedef float Float __attribute__((vector_size(4 * N)));
-  typedef int32_t Int __attribute__((vector_size(4 * N)));
   typedef uint32_t Bits __attribute__((vector_size(4 * N)));
   typedef uint16_t Half __attribute__((vector_size(2 * N)));
 };

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from spd.model.packed_linear import wide_gelu
+from spd import native
+from spd.model.packed_linear import linear
 
 RESIDUAL_GAIN = 0.2
 """Of layers that end a residual branch: about 1/√28 for the decoder's 28 branches, so that their sum starts no larger
@@ -44,6 +45,8 @@ def attend(
         key_mask: True for the keys that count; None means all do. A row with no key at all reads zero.
         dropout: on the attention weights.
     """
+    if key_mask is None and not dropout and _is_served(query, key, value):
+        return native.attention(query, key, value)
     if key_mask is None and not dropout and _trains_in_bfloat16(query):
         weights = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(2, 3)).softmax(-1)
         read = torch.matmul(weights, value)
@@ -51,6 +54,12 @@ def attend(
         mask = None if key_mask is None else key_mask[:, None, None, :]
         read = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     return read.transpose(1, 2).flatten(2)
+
+
+def _is_served(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """By the kernels, which lay out the keys first: for a single query that takes longer than asking them."""
+    several = query.shape[2] > 1 and key.shape[2] > 0 and query.dtype == key.dtype == value.dtype
+    return several and native.multiplies(query, query.shape[3], query.dtype)
 
 
 def _trains_in_bfloat16(query: Tensor) -> bool:
@@ -68,10 +77,12 @@ class FeedForward(nn.Sequential):
         initialise_linear(narrow, gain=RESIDUAL_GAIN)
         super().__init__(widen, nn.GELU(), narrow)
 
-    def forward(self, input: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
+    def forward(self, input: Float[Tensor, "*N D"], added: Float[Tensor, "*N D"] | None = None) -> Float[Tensor, "*N D"]:
+        """Of ``input``, plus what is added."""
         widen, _, narrow = self
         assert isinstance(widen, nn.Linear)
-        return narrow(wide_gelu(widen, input))
+        assert isinstance(narrow, nn.Linear)
+        return linear(narrow, linear(widen, input, gelu=True), added=added)
 
 
 class SelfAttention(nn.Module):

@@ -32,9 +32,14 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """A map to a map of the same shape."""
-        if self.mlp.channels_first:
-            return features + self.drop_path(self.mlp(self._normed(features)))
-        return features + self.drop_path(self.mlp(self._normed(features))).permute(0, 3, 1, 2)
+        first = self.mlp.channels_first
+        normed = self._normed(features)
+        if isinstance(self.drop_path, nn.Identity) or not self.training:
+            added = features if first else features.permute(0, 2, 3, 1)
+            block = self.mlp(normed, added)
+            return block if first else block.permute(0, 3, 1, 2)
+        branch = self.drop_path(self.mlp(normed))
+        return features + (branch if first else branch.permute(0, 3, 1, 2))
 
     def _normed(self, features: Float[Tensor, "B C H W"]) -> Tensor:
         """Convolved and normalised, in the layout of the feed-forward."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spd.coordinates import CANVAS_LEVEL
 from spd.model.attention import initialise_linear, split_heads
-from spd.model.linear_gelu import tall_linear
+from spd.model.packed_linear import linear
 from spd.model.value_table import ValueTable
 
 
@@ -46,8 +46,7 @@ class PointwiseConv2d(nn.Conv2d):
 
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
         """Every cell by itself."""
-        assert self.bias is not None
-        return tall_linear(input.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
+        return linear(self, input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class KeyValueProjections(nn.Module):

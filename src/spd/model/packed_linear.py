@@ -1,4 +1,4 @@
-"""Linear layers whose weights lie as oneDNN multiplies them: for a network that only answers, on a CPU."""
+"""Linear layers whose weights lie as their product reads them: for a network that only answers, on a CPU."""
 
 from __future__ import annotations
 
@@ -7,71 +7,112 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spd.model.linear_gelu import linear_gelu, tall_linear
+from spd import native
+from spd.model.linear_gelu import is_fused, linear_gelu, tall_linear
 from spd.model.precision import product_dtype
+
+_ROWS_THAT_PAY = 512
+"""With fewer, weights that are packed at every call take longer than their product saves."""
+
+
+def linear(
+    layer: nn.Linear | nn.Conv2d,
+    rows: Float[Tensor, "*N C"],
+    *,
+    gelu: bool = False,
+    added: Float[Tensor, "*N W"] | None = None,
+) -> Float[Tensor, "*N W"]:
+    """W x + b by the quickest means at hand, its exact GELU if asked, plus what is added.
+
+    Args:
+        layer: a linear layer, or a 1×1 convolution, which is one of every cell.
+        rows: x.
+        gelu: whether GELU follows.
+        added: None is nothing.
+    """
+    packed = packed_weight(layer, rows)
+    if packed is None:
+        result = _by_pytorch(layer, rows, gelu)
+        return result if added is None else added + result
+    joined = added if added is not None and added.dtype == packed.dtype else None
+    bias = None if layer.bias is None else layer.bias.to(packed.dtype)
+    result = native.linear(rows.to(packed.dtype), packed, bias, joined, gelu=gelu)
+    return result if joined is added else added + result
+
+
+def packed_weight(layer: nn.Linear | nn.Conv2d, rows: Float[Tensor, "*N C"]) -> Float[Tensor, "W C"] | None:
+    """The weights of ``layer`` as the kernels read them, in the precision of the product; None where PyTorch is to
+    multiply these rows.
+    """
+    dtype = product_dtype(rows)
+    out_features, in_features = layer.weight.shape[:2]
+    if out_features % native.LANES or not native.multiplies(rows, in_features, dtype):
+        return None
+    if isinstance(layer, PackedLinear) and not layer.by_kernels:
+        return None
+    if isinstance(layer, PackedLinear) and layer.weight.dtype == dtype:
+        return layer.packed()
+    # A compiler whose weights are constants packs them once.
+    if torch.compiler.is_compiling() or rows.shape[:-1].numel() >= _ROWS_THAT_PAY:
+        return native.pack(layer.weight.flatten(1).to(dtype))
+    return None
+
+
+def _by_pytorch(layer: nn.Linear | nn.Conv2d, rows: Tensor, gelu: bool) -> Tensor:
+    weight = layer.weight.flatten(1)
+    if isinstance(layer, PackedLinear):
+        laid_out = layer.laid_out(rows)
+        if laid_out is not None:
+            rows, then = rows.to(laid_out.dtype), "gelu" if gelu else "none"
+            return torch.ops.mkldnn._linear_pointwise(rows, laid_out, layer.bias, then, [], "none")
+    if layer.bias is None:
+        wide = F.linear(rows, weight)
+        return F.gelu(wide) if gelu else wide
+    return linear_gelu(rows, weight, layer.bias) if gelu else tall_linear(rows, weight, layer.bias)
 
 
 class PackedLinear(nn.Linear):
-    """A linear layer that lays out its weights for oneDNN once and not at every call.
+    """A linear layer that lays out its weights once and not at every call.
 
-    Of use where the weights stay as they are: what is written to them after the first call is not seen. With a
-    gradient and for a compiler it is a plain linear layer. In bfloat16 it saves a tenth of a product, which oneDNN
-    computes in any case; in float32 there is little to lay out.
+    Of use where the weights stay as they are: what is written to them after the first call is not seen. With a gradient
+    it is a plain linear layer. Where the package's kernels do not multiply, oneDNN does in bfloat16.
     """
 
+    by_kernels: bool
+    """Whether those may multiply."""
     _packed: Tensor | None = None
+    _laid_out: Tensor | None = None
 
     @classmethod
-    def of(cls, layer: nn.Linear | nn.Conv2d) -> PackedLinear:
+    def of(cls, layer: nn.Linear | nn.Conv2d, *, by_kernels: bool = True) -> PackedLinear:
         """With the parameters of a linear layer or of a 1×1 convolution."""
         packed = cls.__new__(cls)
         nn.Module.__init__(packed)
         packed.out_features, packed.in_features = layer.weight.shape[:2]
         packed.weight = layer.weight if layer.weight.ndim == 2 else nn.Parameter(layer.weight.flatten(1))
         packed.bias = layer.bias
+        packed.by_kernels = by_kernels
         return packed.train(layer.training)
 
     def forward(self, input: Float[Tensor, "*N C"]) -> Float[Tensor, "*N W"]:
         """W x + b."""
-        rows = self._rows(input)
-        if rows is None:
-            return super().forward(input)
-        return self._product(rows, "none")
+        return linear(self, input)
 
-    def gelu(self, rows: Float[Tensor, "*N C"]) -> Float[Tensor, "*N W"]:
-        """GELU(W x + b), exact."""
-        cast = self._rows(rows)
-        if cast is None:
-            assert self.bias is not None
-            return linear_gelu(rows, self.weight, self.bias)
-        return self._product(cast, "gelu")
-
-    def _rows(self, rows: Tensor) -> Tensor | None:
-        """In the precision of the product; None where the plain layer runs."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return None
-        dtype = product_dtype(rows)
-        return rows.to(dtype) if dtype == self.weight.dtype and rows.numel() else None
-
-    def _product(self, rows: Tensor, then: str) -> Tensor:
+    def packed(self) -> Float[Tensor, "W C"]:
+        """As the kernels read them."""
+        if torch.compiler.is_compiling():
+            return native.pack(self.weight)
         if self._packed is None:
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight)
-        return torch.ops.mkldnn._linear_pointwise(rows, self._packed, self.bias, then, [], "none")
+            self._packed = native.pack(self.weight)
+        return self._packed
 
-
-def wide_gelu(layer: nn.Linear | nn.Conv2d, rows: Float[Tensor, "*N C"]) -> Float[Tensor, "*N W"]:
-    """GELU of a linear layer, or of a 1×1 convolution as one, by the quickest means at hand."""
-    if isinstance(layer, PackedLinear):
-        return layer.gelu(rows)
-    if layer.bias is None:
-        return F.gelu(F.linear(rows, layer.weight.flatten(1)))
-    return linear_gelu(rows, layer.weight.flatten(1), layer.bias)
-
-
-def wide_linear(layer: nn.Linear | nn.Conv2d, rows: Float[Tensor, "*N C"]) -> Float[Tensor, "*N W"]:
-    """Likewise without GELU, for answering."""
-    if isinstance(layer, PackedLinear):
-        return layer(rows)
-    if layer.bias is None:
-        return F.linear(rows, layer.weight.flatten(1))
-    return tall_linear(rows, layer.weight.flatten(1), layer.bias)
+    def laid_out(self, rows: Tensor) -> Tensor | None:
+        """As oneDNN reads them, in bfloat16; None where the plain layer runs."""
+        dtype = product_dtype(rows)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not rows.numel():
+            return None
+        if not (dtype == self.weight.dtype == torch.bfloat16 and is_fused(rows.device.type, dtype)):
+            return None
+        if self._laid_out is None:
+            self._laid_out = torch.ops.mkldnn._reorder_linear_weight(self.weight)
+        return self._laid_out

@@ -22,7 +22,8 @@ from torch.autograd.function import once_differentiable
 from spd import native
 from spd.coordinates import location_dtype
 from spd.model.linear_gelu import tall_linear
-from spd.model.packed_linear import wide_gelu, wide_linear
+from spd.model.packed_linear import linear, packed_weight
+from spd.model.precision import product_dtype
 
 
 class ResponseNorm(nn.Module):
@@ -88,20 +89,41 @@ class ResponseNormMlp(nn.Module):
         self.grn = ResponseNorm(source.grn)
         self.fc2 = source.fc2
 
-    def forward(self, features: Tensor) -> Tensor:
-        """A map in the layout of ``source`` to a map of the same shape."""
-        cells = features.permute(0, 2, 3, 1) if self.channels_first else features
-        narrow = self._narrow(*self._widen(cells.flatten(1, 2))).unflatten(1, cells.shape[1:3])
+    def forward(self, features: Tensor, added: Tensor | None = None) -> Tensor:
+        """A map in the layout of ``source`` to a map of the same shape, plus what is added."""
+        cells, more = self._cells(features), None if added is None else self._cells(added).flatten(1, 2)
+        rows = cells.flatten(1, 2)
+        narrow = self._by_kernels(rows, more)
+        if narrow is None:
+            narrow = self._narrow(*self._widen(rows))
+            narrow = narrow if more is None else more + narrow
+        narrow = narrow.unflatten(1, cells.shape[1:3])
         return narrow.permute(0, 3, 1, 2) if self.channels_first else narrow
+
+    def _cells(self, features: Tensor) -> Float[Tensor, "B H W C"]:
+        return features.permute(0, 2, 3, 1) if self.channels_first else features
+
+    def _by_kernels(self, rows: Float[Tensor, "B N C"], added: Tensor | None) -> Float[Tensor, "B N C"] | None:
+        """The whole feed-forward in two passes over its widest map; None where the kernels do not answer."""
+        if not self.is_gelu or (added is not None and added.dtype != product_dtype(rows)):
+            return None
+        weights = [packed_weight(layer, rows) for layer in (self.fc1, self.fc2)]
+        if weights[0] is None or weights[1] is None:
+            return None
+        dtype = weights[0].dtype
+        biases = [layer.bias.to(dtype) for layer in (self.fc1, self.fc2)]
+        wide, squares = native.widen(rows.to(dtype), weights[0], biases[0])
+        grn = self.grn
+        return native.narrow(wide, squares, grn.weight, grn.bias, grn.eps, weights[1], biases[1], added)
 
     def _widen(self, rows: Float[Tensor, "B N C"]) -> tuple[Float[Tensor, "B N W"], Float[Tensor, "B W"] | None]:
         """GELU(W₁ x + b₁), and the sums of its squares where they come with it."""
         if not self.is_gelu:
             return self.act(F.linear(rows, _matrix(self.fc1), self.fc1.bias)), None
         if native.serves(rows, len(self.fc1.weight)):
-            wide = wide_linear(self.fc1, rows)
+            wide = linear(self.fc1, rows)
             return wide, native.gelu_with_squares_(wide)
-        return wide_gelu(self.fc1, rows), None
+        return linear(self.fc1, rows, gelu=True), None
 
     def _narrow(self, wide: Float[Tensor, "B N W"], squares: Float[Tensor, "B W"] | None) -> Float[Tensor, "B N C"]:
         weight, bias = _matrix(self.fc2), self.fc2.bias

@@ -1,21 +1,28 @@
 """Kernels for answering on a CPU, compiled where there is a C++ compiler; elsewhere PyTorch's operators answer."""
 
+from spd.native.calls import LANES, disabled, multiplies, serves
 from spd.native.operators import (
     canvas_step,
     deformable_read,
     depthwise_norm,
-    disabled,
     gelu_with_squares_,
-    serves,
     weighted_rows,
 )
+from spd.native.products import attention, linear, narrow, pack, widen
 
 __all__ = [
+    "LANES",
+    "attention",
     "canvas_step",
     "deformable_read",
     "depthwise_norm",
     "disabled",
     "gelu_with_squares_",
+    "linear",
+    "multiplies",
+    "narrow",
+    "pack",
     "serves",
     "weighted_rows",
+    "widen",
 ]

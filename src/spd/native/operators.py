@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,34 +15,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from spd.native.library import library
+from spd.native.calls import LANES, OPERATORS, call
 
-_DISABLED = ContextVar("disabled", default=False)
-_LANES = 8
-"""Channels are read so many at a time at least."""
-_OPERATORS = torch.library.Library("spd", "DEF")
-_OPERATORS.define("gelu_with_squares_(Tensor(a!) rows) -> Tensor")
-_OPERATORS.define(
+OPERATORS.define("gelu_with_squares_(Tensor(a!) rows) -> Tensor")
+OPERATORS.define(
     "depthwise_norm(Tensor maps, Tensor weight, Tensor bias, Tensor scale, Tensor shift, float eps) -> Tensor"
 )
-_OPERATORS.define(
+OPERATORS.define(
     "canvas_step(Tensor canvas, Tensor written, Tensor cells, Tensor shares, "
     "Tensor weight1, Tensor bias1, Tensor weight2, Tensor bias2) -> Tensor"
 )
-_OPERATORS.define(
+OPERATORS.define(
     "deformable_read(Tensor values, int[] sizes, Tensor references, Tensor offsets, Tensor scores) -> Tensor"
 )
-_OPERATORS.define("weighted_rows(Tensor table, Tensor rows, Tensor weights) -> Tensor")
-
-
-def serves(features: Tensor, channels: int) -> bool:
-    """Whether the kernels answer for features of so many channels: without a gradient, on a CPU that has them.
-
-    Exported graphs keep to the operators of their engines.
-    """
-    if torch.is_grad_enabled() or torch.compiler.is_exporting() or features.device.type != "cpu":
-        return False
-    return features.dtype in (torch.float32, torch.bfloat16) and channels % _LANES == 0 and _at_hand()
+OPERATORS.define("weighted_rows(Tensor table, Tensor rows, Tensor weights) -> Tensor")
 
 
 def gelu_with_squares_(rows: Float[Tensor, "B N C"]) -> Float[Tensor, "B C"]:
@@ -132,27 +116,12 @@ def weighted_rows(
     return torch.ops.spd.weighted_rows(table, rows, weights)
 
 
-@contextmanager
-def disabled() -> Iterator[None]:
-    """PyTorch's own operators alone: to compare with. Programs that are compiled inside stay without kernels."""
-    token = _DISABLED.set(True)
-    try:
-        yield
-    finally:
-        _DISABLED.reset(token)
-
-
-@torch.compiler.assume_constant_result
-def _at_hand() -> bool:
-    return not _DISABLED.get() and library() is not None
-
-
-@torch.library.impl(_OPERATORS, "gelu_with_squares_", "CPU")
+@torch.library.impl(OPERATORS, "gelu_with_squares_", "CPU")
 def _gelu_with_squares(rows: Tensor) -> Tensor:
     assert rows.is_contiguous(), rows.stride()
-    assert rows.shape[2] % _LANES == 0, rows.shape
+    assert rows.shape[2] % LANES == 0, rows.shape
     squares = rows.new_empty(rows.shape[0], rows.shape[2], dtype=torch.float32)
-    _call("gelu_with_squares", rows, squares, *rows.shape)
+    call("gelu_with_squares", rows, squares, *rows.shape)
     return squares
 
 
@@ -161,14 +130,14 @@ def _gelu_with_squares_shape(rows: Tensor) -> Tensor:
     return rows.new_empty(rows.shape[0], rows.shape[2], dtype=torch.float32)
 
 
-@torch.library.impl(_OPERATORS, "depthwise_norm", "CPU")
+@torch.library.impl(OPERATORS, "depthwise_norm", "CPU")
 def _depthwise_norm(maps: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
-    assert maps.shape[3] % _LANES == 0, maps.shape
+    assert maps.shape[3] % LANES == 0, maps.shape
     assert weight.shape[2:] == (7, 7), weight.shape
     maps = maps.contiguous()
     normed = torch.empty_like(maps)
     parameters = [parameter.float().contiguous() for parameter in (weight, bias, scale, shift)]
-    _call("depthwise_norm", maps, *parameters, ctypes.c_float(eps), normed, *maps.shape)
+    call("depthwise_norm", maps, *parameters, ctypes.c_float(eps), normed, *maps.shape)
     return normed
 
 
@@ -185,7 +154,7 @@ def _depthwise_norm_shape(
     return torch.empty_like(maps, memory_format=torch.contiguous_format)
 
 
-@torch.library.impl(_OPERATORS, "canvas_step", "CPU")
+@torch.library.impl(OPERATORS, "canvas_step", "CPU")
 def _canvas_step(canvas: Tensor, written: Tensor, cells: Tensor, shares: Tensor, *parameters: Tensor) -> Tensor:
     assert canvas.dtype == torch.float32, canvas.dtype
     assert cells.dtype == torch.int64, cells.dtype
@@ -193,7 +162,7 @@ def _canvas_step(canvas: Tensor, written: Tensor, cells: Tensor, shares: Tensor,
     stepped = torch.empty_like(canvas)
     floats = [tensor.float().contiguous() for tensor in (shares, *parameters)]
     sizes = (*canvas.shape, written.shape[0] * written.shape[1], cells.shape[2])
-    _call("canvas_step", canvas, written.float().contiguous(), cells, *floats, stepped, *sizes)
+    call("canvas_step", canvas, written.float().contiguous(), cells, *floats, stepped, *sizes)
     return stepped
 
 
@@ -209,18 +178,18 @@ def _canvas_step_shape(canvas: Tensor, *_: Tensor) -> Tensor:
     return torch.empty_like(canvas, memory_format=torch.contiguous_format)
 
 
-@torch.library.impl(_OPERATORS, "deformable_read", "CPU")
+@torch.library.impl(OPERATORS, "deformable_read", "CPU")
 def _deformable_read(values: Tensor, sizes: list[int], references: Tensor, offsets: Tensor, scores: Tensor) -> Tensor:
     batch, num_queries, num_heads, num_levels, num_points, _ = offsets.shape
     cells, channels = values.shape[1:]
     assert sum(height * width for height, width in zip(sizes[::2], sizes[1::2], strict=True)) == cells, (sizes, cells)
     width = channels // num_heads
-    assert width % _LANES == 0, (channels, num_heads)
+    assert width % LANES == 0, (channels, num_heads)
     read = values.new_empty(batch, num_queries, channels)
     geometry = (ctypes.c_int64 * len(sizes))(*sizes)
     floats = [tensor.float().contiguous() for tensor in (references, offsets, scores)]
     shape = (batch, cells, num_queries, num_heads, width, num_levels, num_points)
-    _call("deformable_read", values.contiguous(), geometry, *floats, read, *shape)
+    call("deformable_read", values.contiguous(), geometry, *floats, read, *shape)
     return read
 
 
@@ -231,29 +200,15 @@ def _deformable_read_shape(
     return values.new_empty(*offsets.shape[:2], values.shape[2])
 
 
-@torch.library.impl(_OPERATORS, "weighted_rows", "CPU")
+@torch.library.impl(OPERATORS, "weighted_rows", "CPU")
 def _weighted_rows(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-    assert table.shape[1] % _LANES == 0, table.shape
+    assert table.shape[1] % LANES == 0, table.shape
     read = table.new_empty(rows.shape[0], table.shape[1])
     rows, weights = rows.long().contiguous(), weights.float().contiguous()
-    _call("weighted_rows", table.contiguous(), rows, weights, read, *rows.shape, table.shape[1])
+    call("weighted_rows", table.contiguous(), rows, weights, read, *rows.shape, table.shape[1])
     return read
 
 
 @torch.library.register_fake("spd::weighted_rows")
 def _weighted_rows_shape(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     return table.new_empty(rows.shape[0], table.shape[1])
-
-
-def _call(name: str, first: Tensor, *arguments: Tensor | ctypes.Array | ctypes.c_float | int) -> None:
-    """A kernel by the type of its first tensor, on as many threads as PyTorch has."""
-    kernels = library()
-    assert kernels is not None, f"{name} was called without kernels"
-    kernel = getattr(kernels, f"{name}_{str(first.dtype).removeprefix('torch.')}")
-    kernel(*(_as_c(argument) for argument in (first, *arguments)), ctypes.c_int(torch.get_num_threads()))
-
-
-def _as_c(argument: Tensor | ctypes.Array | ctypes.c_float | int) -> Any:
-    if isinstance(argument, Tensor):
-        return ctypes.c_void_p(argument.data_ptr())
-    return ctypes.c_int64(argument) if isinstance(argument, int) else argument

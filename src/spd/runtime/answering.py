@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from spd.model.linear_gelu import is_fused
+from spd.model.network import DepthNetwork
 from spd.model.packed_linear import PackedLinear
 from spd.model.response_norm import ResponseNormMlp
+from spd.native.brgemm import multiplied_types
 
 
 def with_bfloat16_weights(network: nn.Module) -> nn.Module:
@@ -26,15 +28,26 @@ def with_bfloat16_weights(network: nn.Module) -> nn.Module:
 
 
 def packed(network: nn.Module) -> nn.Module:
-    """``network`` itself, its linear layers of bfloat16 weights as :class:`PackedLinear` where oneDNN multiplies those.
+    """A copy around the same parameters, its linear layers as :class:`PackedLinear` where those are quicker: on a CPU.
 
-    The second layout of their weights is made at their first call, and takes as much memory as the first.
+    The second layout of their weights is made at their first call, and takes as much memory as the first. The kernels
+    multiply for SPD's own networks only: another is run as PyTorch runs it, to be compared with.
     """
-    for module in list(network.modules()):
+    own = isinstance(network, DepthNetwork)
+    copied = copy.deepcopy(network, {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())})
+    for module in list(copied.modules()):
         for name, child in module.named_children():
             if not (type(child) is nn.Linear or (isinstance(module, ResponseNormMlp) and name in ("fc1", "fc2"))):
                 continue
             assert isinstance(child, (nn.Linear, nn.Conv2d))
-            if child.weight.dtype == torch.bfloat16 and is_fused(child.weight.device.type, torch.bfloat16):
-                setattr(module, name, PackedLinear.of(child))
-    return network
+            if _is_quicker(child.weight, by_kernels=own):
+                setattr(module, name, PackedLinear.of(child, by_kernels=own))
+    return copied
+
+
+def _is_quicker(weight: torch.Tensor, *, by_kernels: bool) -> bool:
+    if weight.device.type != "cpu":
+        return False
+    if by_kernels and weight.dtype in multiplied_types():
+        return True
+    return weight.dtype == torch.bfloat16 and is_fused("cpu", torch.bfloat16)

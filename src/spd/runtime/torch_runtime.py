@@ -30,9 +30,7 @@ class TorchModel:
     def __init__(self, network: nn.Module, mode: TorchMode = "eager", precision: TorchPrecision = "float32") -> None:
         if precision == "bfloat16":
             network = with_bfloat16_weights(network)
-            if mode == "eager":  # A compiler lays out weights itself.
-                network = packed(network)
-        self.network = network
+        self.network = network = packed(network)
         self.device = next(network.parameters()).device
         self.mode: TorchMode = mode
         self.precision: TorchPrecision = precision

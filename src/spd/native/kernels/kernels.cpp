@@ -1,8 +1,10 @@
 // What Python calls: every function by its type, with the widest vectors that divide the channels.
+#include "attention.h"
 #include "canvas.h"
 #include "deformable.h"
 #include "depthwise.h"
 #include "gelu.h"
+#include "linear.h"
 #include "rows.h"
 
 using spd::BFloat16;
@@ -11,11 +13,34 @@ using spd::BFloat16;
 #define WIDEST(channels, call)                                                                                         \
   if ((channels) % 16 == 0) {                                                                                          \
     constexpr int N = 16;                                                                                              \
-    call;                                                                                                              \
+    return call;                                                                                                       \
   } else {                                                                                                             \
     constexpr int N = 8;                                                                                               \
-    call;                                                                                                              \
+    return call;                                                                                                       \
   }
+
+// The kernels of products that PyTorch exports; true if they multiply.
+template <class T> static bool multiplies() {
+  constexpr int64_t SIZE = 16;
+  T ones[SIZE * SIZE];
+  float found[SIZE * SIZE] = {};
+  for (T &one : ones)
+    spd::store<1>(&one, spd::fill<1>(1.0f));
+  const bool done = spd::on_threads<T>(1, [&](int) { spd::multiply<T>(SIZE, SIZE, SIZE, ones, SIZE, ones, SIZE, found, SIZE); });
+  return done && found[0] == SIZE && found[SIZE * SIZE - 1] == SIZE;
+}
+
+extern "C" bool take_products_float32(spd::Multiply<float> multiply, void (*release)(bool)) {
+  spd::products.of_float32 = multiply;
+  spd::products.release = release;
+  return multiplies<float>();
+}
+
+extern "C" bool take_products_bfloat16(spd::Multiply<BFloat16> multiply, void (*release)(bool)) {
+  spd::products.of_bfloat16 = multiply;
+  spd::products.release = release;
+  return multiplies<BFloat16>();
+}
 
 #define EXPORT(T, suffix)                                                                                              \
   extern "C" void gelu_with_squares_##suffix(T *rows, float *squares, int64_t images, int64_t length,                  \
@@ -38,6 +63,32 @@ using spd::BFloat16;
   extern "C" void weighted_rows_##suffix(const T *table, const int64_t *rows, const float *weights, T *out,            \
                                          int64_t reads, int64_t places, int64_t channels, int threads) {               \
     WIDEST(channels, (spd::weighted_rows<N, T>(table, rows, weights, out, reads, places, channels, threads)))          \
+  }                                                                                                                    \
+  extern "C" void pack_##suffix(const T *weights, T *packed, int64_t columns, int64_t inner, int threads) {            \
+    spd::pack(weights, packed, columns, inner, threads);                                                               \
+  }                                                                                                                    \
+  extern "C" bool linear_##suffix(const T *rows, const T *packed, const T *bias, const T *added, T *out,               \
+                                  int64_t length, int64_t inner, int64_t columns, int64_t with_gelu, int threads) {    \
+    WIDEST(columns, (spd::linear<N, T>(rows, packed, bias, added, out, length, inner, columns, with_gelu, threads)))   \
+  }                                                                                                                    \
+  extern "C" bool widen_##suffix(const T *rows, const T *packed, const T *bias, T *out, float *squares,                \
+                                 int64_t images, int64_t length, int64_t inner, int64_t columns, int threads) {        \
+    WIDEST(columns, (spd::widen<N, T>(rows, packed, bias, out, squares, images, length, inner, columns, threads)))     \
+  }                                                                                                                    \
+  extern "C" bool narrow_##suffix(const T *rows, const float *squares, const float *gamma, const float *beta,          \
+                                  float eps, const T *packed, const T *bias, const T *added, T *out, int64_t images,   \
+                                  int64_t length, int64_t inner, int64_t columns, int threads) {                       \
+    WIDEST(columns | inner, (spd::narrow<N, T>(rows, squares, gamma, beta, eps, packed, bias, added, out, images, length,      \
+                                       inner, columns, threads)))                                                      \
+  }                                                                                                                    \
+  extern "C" bool attention_##suffix(const T *query, const T *key, const T *value, T *out, const int64_t *strides,     \
+                                     int64_t images, int64_t heads, int64_t queries, int64_t keys, int64_t width,      \
+                                     int threads) {                                                                    \
+    const auto of = [&](const T *values, int64_t i) {                                                                  \
+      return spd::Heads<T>{values, strides[3 * i], strides[3 * i + 1], strides[3 * i + 2]};                            \
+    };                                                                                                                 \
+    WIDEST(width, (spd::attention<N, T>(of(query, 0), of(key, 1), of(value, 2), out, images, heads, queries, keys,     \
+                                        width, threads)))                                                              \
   }
 
 EXPORT(float, float32)

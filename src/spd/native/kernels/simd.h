@@ -40,6 +40,18 @@ struct BFloat16 {
   uint16_t bits;
 };
 
+// Lanes of a and b by their numbers, those of b counted on from N.
+template <int N> inline auto shuffle(typename Lanes<N>::Bits a, typename Lanes<N>::Bits b, typename Lanes<N>::Bits lanes) {
+#ifdef __clang__
+  typename Lanes<N>::Bits chosen;
+  for (int i = 0; i < N; ++i)
+    chosen[i] = lanes[i] < N ? a[lanes[i]] : b[lanes[i] - N];
+  return chosen;
+#else
+  return __builtin_shuffle(a, b, lanes);
+#endif
+}
+
 template <int N> inline Float<N> load(const float *from) {
   Float<N> values;
   std::memcpy(&values, from, sizeof values);
@@ -59,7 +71,14 @@ template <int N> inline Float<N> load(const BFloat16 *from) {
 
 template <int N> inline void store(float *to, Float<N> values) { std::memcpy(to, &values, sizeof values); }
 
-// To the nearest, ties to even, as PyTorch rounds; what is no number stays none.
+// The bits of the nearest bfloat16, ties to even, as PyTorch rounds; what is no number stays none.
+template <int N> inline auto rounded(Float<N> values) {
+  using Bits = typename Lanes<N>::Bits;
+  const Bits bits = (Bits)values;
+  const Bits nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  return values == values ? nearest : (bits >> 16) | 0x40;
+}
+
 template <int N> inline void store(BFloat16 *to, Float<N> values) {
 #if defined(__AVX512BF16__) && defined(__AVX512VL__)
   if constexpr (N == 16) {
@@ -68,11 +87,7 @@ template <int N> inline void store(BFloat16 *to, Float<N> values) {
     return;
   }
 #endif
-  using Bits = typename Lanes<N>::Bits;
-  const Bits bits = (Bits)values;
-  const Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  const Bits kept = values == values ? rounded : (bits >> 16) | 0x40;
-  const auto half = __builtin_convertvector(kept, typename Lanes<N>::Half);
+  const auto half = __builtin_convertvector(rounded<N>(values), typename Lanes<N>::Half);
   std::memcpy(to, &half, sizeof half);
 }
 

@@ -1,0 +1,84 @@
+"""Whether the kernels answer, and calling them with tensors."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from spd.native.brgemm import multiplied_types
+from spd.native.library import library
+
+LANES = 8
+"""Channels are read so many at a time at least."""
+OPERATORS = torch.library.Library("spd", "DEF")
+_DISABLED = ContextVar("disabled", default=False)
+
+Argument: TypeAlias = "Tensor | ctypes.Array | ctypes.c_float | int | None"
+
+
+def serves(features: Tensor, channels: int) -> bool:
+    """Whether the kernels answer for features of so many channels: without a gradient, on a CPU that has them.
+
+    Exported graphs keep to the operators of their engines.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_exporting() or features.device.type != "cpu":
+        return False
+    return features.dtype in (torch.float32, torch.bfloat16) and channels % LANES == 0 and _at_hand()
+
+
+def multiplies(features: Tensor, channels: int, dtype: torch.dtype) -> bool:
+    """Whether the kernels with products answer likewise, for features that are multiplied as ``dtype``."""
+    return serves(features, channels) and _multiplied(dtype)
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """PyTorch's own operators alone: to compare with. Programs that are compiled inside stay without kernels."""
+    token = _DISABLED.set(True)
+    try:
+        yield
+    finally:
+        _DISABLED.reset(token)
+
+
+@torch.compiler.assume_constant_result
+def _at_hand() -> bool:
+    return not _DISABLED.get() and library() is not None
+
+
+@torch.compiler.assume_constant_result
+def _multiplied(dtype: torch.dtype) -> bool:
+    return dtype in multiplied_types()
+
+
+def call(name: str, first: Tensor, *arguments: Argument) -> bool:
+    """A kernel by the type of its first tensor, on as many threads as PyTorch has; what it returns, if anything."""
+    kernels = library()
+    assert kernels is not None, f"{name} was called without kernels"
+    kernel = getattr(kernels, f"{name}_{str(first.dtype).removeprefix('torch.')}")
+    kernel.restype = ctypes.c_bool
+    return kernel(*(_as_c(argument) for argument in (first, *arguments)), ctypes.c_int(torch.get_num_threads()))
+
+
+def call_product(name: str, first: Tensor, *arguments: Argument) -> None:
+    """:func:`call` for a kernel with products.
+
+    Raises:
+        RuntimeError: PyTorch refused one, as it does where oneDNN was switched off meanwhile.
+    """
+    if not call(name, first, *arguments):
+        raise RuntimeError(
+            f"PyTorch refused a product of {first.dtype} that it computed before; SPD_NATIVE=0 does without such calls"
+        )
+
+
+def _as_c(argument: Argument) -> Any:
+    if isinstance(argument, Tensor):
+        return ctypes.c_void_p(argument.data_ptr())
+    return ctypes.c_int64(argument) if isinstance(argument, int) else argument

@@ -1,0 +1,230 @@
+"""The kernels with matrix products as PyTorch operators.
+
+Weights are packed first: laid out as the products read them. A compiler whose weights are constants packs them once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from spd.native.calls import LANES, OPERATORS, call, call_product
+
+OPERATORS.define("pack(Tensor weight) -> Tensor")
+OPERATORS.define("linear(Tensor rows, Tensor packed, Tensor? bias, Tensor? added, bool gelu) -> Tensor")
+OPERATORS.define("widen(Tensor rows, Tensor packed, Tensor bias) -> (Tensor, Tensor)")
+OPERATORS.define(
+    "narrow(Tensor rows, Tensor squares, Tensor gamma, Tensor beta, float eps, Tensor packed, Tensor bias, "
+    "Tensor? added) -> Tensor"
+)
+OPERATORS.define("attention(Tensor query, Tensor key, Tensor value) -> Tensor")
+
+
+def pack(weight: Float[Tensor, "W C"]) -> Float[Tensor, "W C"]:
+    """The weights of a linear layer in the order in which its product reads them.
+
+    Args:
+        weight: float32 or bfloat16, both sides multiples of eight.
+    """
+    return torch.ops.spd.pack(weight)
+
+
+def linear(
+    rows: Float[Tensor, "*N C"],
+    packed: Float[Tensor, "W C"],
+    bias: Float[Tensor, "W"] | None = None,
+    added: Float[Tensor, "*N W"] | None = None,
+    *,
+    gelu: bool = False,
+) -> Float[Tensor, "*N W"]:
+    """W x + b, its GELU if asked, plus what is added; sums in float32.
+
+    Args:
+        rows: of the same type as all that follows.
+        packed: of :func:`pack`.
+        bias: None is zero.
+        added: likewise.
+        gelu: exact, as that of :func:`spd.native.gelu_with_squares_`.
+    """
+    return torch.ops.spd.linear(rows, packed, bias, added, gelu)
+
+
+def widen(
+    rows: Float[Tensor, "B N C"], packed: Float[Tensor, "W C"], bias: Float[Tensor, "W"]
+) -> tuple[Float[Tensor, "B N W"], Float[Tensor, "B W"]]:
+    """GELU(W x + b), and the sums of its squares over the rows of each image, in float32."""
+    return torch.ops.spd.widen(rows, packed, bias)
+
+
+def narrow(
+    rows: Float[Tensor, "B N W"],
+    squares: Float[Tensor, "B W"],
+    gamma: Float[Tensor, "W"],
+    beta: Float[Tensor, "W"],
+    eps: float,
+    packed: Float[Tensor, "C W"],
+    bias: Float[Tensor, "C"],
+    added: Float[Tensor, "B N C"] | None = None,
+) -> Float[Tensor, "B N C"]:
+    """A linear layer of normalised responses: W (x · (1 + γ · n) + β) + b, plus what is added.
+
+    n is √squares over its mean over the channels (Woo et al. 2023, ConvNeXt V2, equations 1 to 4). It is multiplied
+    into the weights, in float32.
+
+    Args:
+        rows: x.
+        squares: of :func:`widen`, in float32.
+        gamma: float32.
+        beta: float32.
+        eps: added to the mean.
+        packed: of :func:`pack`.
+        bias: b.
+        added: None is zero.
+    """
+    return torch.ops.spd.narrow(rows, squares, gamma, beta, eps, packed, bias, added)
+
+
+def attention(
+    query: Float[Tensor, "B M K d"], key: Float[Tensor, "B M N d"], value: Float[Tensor, "B M N d"]
+) -> Float[Tensor, "B K D"]:
+    """softmax(Q Kᵀ / √d) V with the heads merged, D = M·d head-major; softmax in float32.
+
+    Args:
+        query: float32 or bfloat16 like the others; d a multiple of eight.
+        key: at least one.
+        value: one for each key.
+    """
+    return torch.ops.spd.attention(query, key, value)
+
+
+@torch.library.impl(OPERATORS, "pack", "CPU")
+def _pack(weight: Tensor) -> Tensor:
+    assert weight.shape[0] % LANES == weight.shape[1] % LANES == 0, weight.shape
+    weight = weight.contiguous()
+    packed = torch.empty_like(weight)
+    call("pack", weight, packed, *weight.shape)
+    return packed
+
+
+@torch.library.register_fake("spd::pack")
+def _pack_shape(weight: Tensor) -> Tensor:
+    return torch.empty_like(weight, memory_format=torch.contiguous_format)
+
+
+@torch.library.impl(OPERATORS, "linear", "CPU")
+def _linear(rows: Tensor, packed: Tensor, bias: Tensor | None, added: Tensor | None, gelu: bool) -> Tensor:
+    rows = rows.contiguous()
+    out = rows.new_empty(*rows.shape[:-1], len(packed))
+    _check(rows, packed, bias, added)
+    if added is not None:
+        assert added.shape == out.shape, (added.shape, out.shape)
+        added = added.contiguous()
+    sizes = (rows.shape[:-1].numel(), rows.shape[-1], len(packed))
+    call_product("linear", rows, packed, bias, added, out, *sizes, int(gelu))
+    return out
+
+
+@torch.library.register_fake("spd::linear")
+def _linear_shape(rows: Tensor, packed: Tensor, *_: Any) -> Tensor:
+    return rows.new_empty(*rows.shape[:-1], len(packed))
+
+
+@torch.library.impl(OPERATORS, "widen", "CPU")
+def _widen(rows: Tensor, packed: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    rows = rows.contiguous()
+    _check(rows, packed, bias)
+    out, squares = _widen_shape(rows, packed, bias)
+    call_product("widen", rows, packed, bias, out, squares, *rows.shape, len(packed))
+    return out, squares
+
+
+@torch.library.register_fake("spd::widen")
+def _widen_shape(rows: Tensor, packed: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+    squares = rows.new_empty(rows.shape[0], len(packed), dtype=torch.float32)
+    return rows.new_empty(*rows.shape[:2], len(packed)), squares
+
+
+@torch.library.impl(OPERATORS, "narrow", "CPU")
+def _narrow(
+    rows: Tensor,
+    squares: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float,
+    packed: Tensor,
+    bias: Tensor,
+    added: Tensor | None,
+) -> Tensor:
+    rows = rows.contiguous()
+    out = rows.new_empty(*rows.shape[:2], len(packed))
+    _check(rows, packed, bias, added)
+    floats = [tensor.float().contiguous() for tensor in (squares, gamma, beta)]
+    if added is not None:
+        assert added.shape == out.shape, (added.shape, out.shape)
+        added = added.contiguous()
+    call_product("narrow", rows, *floats, ctypes.c_float(eps), packed, bias, added, out, *rows.shape, len(packed))
+    return out
+
+
+@torch.library.register_fake("spd::narrow")
+def _narrow_shape(
+    rows: Tensor, squares: Tensor, gamma: Tensor, beta: Tensor, eps: float, packed: Tensor, *_: Any
+) -> Tensor:
+    return rows.new_empty(*rows.shape[:2], len(packed))
+
+
+@register_flop_formula([torch.ops.spd.linear, torch.ops.spd.widen])
+def _linear_flops(rows: Sequence[int], packed: Sequence[int], *_: Any, **__: Any) -> int:
+    """Two for a multiplication and addition, as PyTorch counts its own; arguments are shapes."""
+    return 2 * math.prod(rows) * packed[0]
+
+
+@register_flop_formula(torch.ops.spd.narrow)
+def _narrow_flops(rows: Sequence[int], *arguments: Any, **_: Any) -> int:
+    """Likewise."""
+    return _linear_flops(rows, arguments[4])
+
+
+@torch.library.impl(OPERATORS, "attention", "CPU")
+def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    assert query.dtype == key.dtype == value.dtype, (query.dtype, key.dtype, value.dtype)
+    assert query.shape[3] % LANES == 0, query.shape
+    assert key.shape == value.shape and key.shape[2] > 0, (key.shape, value.shape)
+    laid = [tensor if _is_laid(tensor) else tensor.contiguous() for tensor in (query, key, value)]
+    batch, heads, queries, width = query.shape
+    out = query.new_empty(batch, queries, heads * width)
+    strides = (ctypes.c_int64 * 9)(*(step for tensor in laid for step in tensor.stride()[:3]))
+    call_product("attention", *laid, out, strides, batch, heads, queries, key.shape[2], width)
+    return out
+
+
+def _is_laid(heads: Tensor) -> bool:
+    """Whether every row lies in one piece, and begins where a pair of numbers may."""
+    *outer, inner = heads.stride()
+    return inner == 1 and all(step % 2 == 0 for step in outer)
+
+
+@torch.library.register_fake("spd::attention")
+def _attention_shape(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    batch, heads, queries, width = query.shape
+    return query.new_empty(batch, queries, heads * width)
+
+
+@register_flop_formula(torch.ops.spd.attention)
+def _attention_flops(query: Sequence[int], key: Sequence[int], *_: Any, **__: Any) -> int:
+    """Likewise, of both products."""
+    return 4 * math.prod(query) * key[2]
+
+
+def _check(rows: Tensor, packed: Tensor, *others: Tensor | None) -> None:
+    """The kernels read memory by these; a compiler or a caller that mixes types would have them read other numbers."""
+    assert rows.shape[-1] == packed.shape[1], (rows.shape, packed.shape)
+    assert packed.is_contiguous()
+    assert all(tensor is None or tensor.dtype == rows.dtype for tensor in (packed, *others)), rows.dtype

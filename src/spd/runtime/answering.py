@@ -10,6 +10,7 @@ from torch import nn
 from spd.model.linear_gelu import is_fused
 from spd.model.network import DepthNetwork
 from spd.model.packed_linear import PackedLinear
+from spd.model.patch_linear import PatchLinear, is_of_patches
 from spd.model.response_norm import ResponseNormMlp
 from spd.native.brgemm import multiplied_types
 
@@ -37,11 +38,12 @@ def packed(network: nn.Module) -> nn.Module:
     copied = copy.deepcopy(network, {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())})
     for module in list(copied.modules()):
         for name, child in module.named_children():
-            if not (type(child) is nn.Linear or (isinstance(module, ResponseNormMlp) and name in ("fc1", "fc2"))):
+            if not isinstance(child, (nn.Linear, nn.Conv2d)) or not _is_quicker(child.weight, by_kernels=own):
                 continue
-            assert isinstance(child, (nn.Linear, nn.Conv2d))
-            if _is_quicker(child.weight, by_kernels=own):
+            if type(child) is nn.Linear or (isinstance(module, ResponseNormMlp) and name in ("fc1", "fc2")):
                 setattr(module, name, PackedLinear.of(child, by_kernels=own))
+            elif own and is_of_patches(child):
+                setattr(module, name, PatchLinear(child, by_kernels=own))
     return copied
 
 

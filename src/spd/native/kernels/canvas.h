@@ -2,74 +2,93 @@
 #pragma once
 
 #include <algorithm>
+#include <vector>
 
 #include "convolution.h"
 #include "gelu.h"
 
 namespace spd {
 
-// canvas, out: (images, height, width, channels). written: (queries, channels) of all images. cells, shares: (queries,
-// places): cells as rows of the canvases of all images. weights: (channels, 3, 3). biases: (channels).
+// A map of N channels between zeros, a cell wide all around.
+template <int N> class PaddedMap {
+public:
+  PaddedMap(int64_t height, int64_t width) : row((width + 2) * N), values((height + 2) * row) {
+    std::fill_n(values + 0, (height + 2) * row, 0.0f);
+  }
+  // Of a cell counted row by row.
+  static int64_t offset(uint32_t cell, uint32_t width) {
+    return (int64_t(cell / width + 1) * (width + 2) + cell % width + 1) * N;
+  }
+  float *at(int64_t offset) { return values + offset; }
+  float *cell(int64_t y, int64_t x) { return values + ((y + 1) * row + (x + 1) * N); }
+
+  // Everywhere bias + Σ weight · input, three by three; put(y, to) is where the rows from y on go, a step from cell to
+  // cell.
+  template <class Put>
+  void convolve(const float *taps, const float *bias, int64_t height, int64_t width, int64_t step, Put put) {
+    constexpr int64_t KERNEL = 3, ROWS = TOGETHER_ROWS;
+    const float *inputs[ROWS + KERNEL - 1];
+    float *to[ROWS];
+    for (int64_t y = 0; y < height; y += ROWS) {
+      const int64_t first = std::max<int64_t>(0, y + ROWS <= height ? y : height - ROWS);
+      for (int64_t i = 0; i < ROWS + KERNEL - 1; ++i)
+        inputs[i] = values + (first + i) * row;
+      for (int64_t i = 0; i < ROWS; ++i)
+        to[i] = put(first + i);
+      if (height >= ROWS)
+        convolve_rows<N, KERNEL, ROWS>(inputs, taps, bias, width, to, step);
+      else
+        convolve_rows<N, KERNEL, 1>(inputs, taps, bias, width, to, step);
+    }
+  }
+
+private:
+  const int64_t row;
+  Buffer values;
+};
+
+// canvas, out: (images, height, width, channels). written: (queries, channels), as many for each image. cells, shares:
+// (queries, places): cells as rows of the canvases of all images, a query's on that of its own. weights: (channels, 3, 3). biases: (channels).
 template <int N>
 void canvas_step(const float *canvas, const float *written, const int64_t *cells, const float *shares,
                  const float *weights1, const float *bias1, const float *weights2, const float *bias2, float *out,
                  int64_t images, int64_t height, int64_t width, int64_t channels, int64_t queries, int64_t places,
                  int threads) {
-  constexpr int64_t KERNEL = 3;
-  Buffer taps1(KERNEL * KERNEL * channels), taps2(KERNEL * KERNEL * channels);
-  by_tap(weights1, KERNEL * KERNEL, channels, taps1 + 0);
-  by_tap(weights2, KERNEL * KERNEL, channels, taps2 + 0);
-  // Maps between zeros, a cell wide all around: each row brings the zero after it and before the next.
-  const int64_t row = width * channels, padded = row + 2 * channels, map = (height + 2) * padded;
-  Buffer sums(images * map), middle(images * map);
+  constexpr int64_t TAPS = 9;
+  Buffer taps1(TAPS * channels), taps2(TAPS * channels);
+  by_tap<N>(weights1, TAPS, channels, taps1 + 0);
+  by_tap<N>(weights2, TAPS, channels, taps2 + 0);
+  const int64_t chunks = images * (channels / N), of_image = height * width, writes = queries / images * places;
+  std::vector<int64_t> offsets(queries * places);
   for (int64_t image = 0; image < images; ++image)
-    for (float *top : {sums + image * map, middle + image * map}) {
-      std::fill_n(top, padded + channels, 0.0f);
-      std::fill_n(top + map - padded, padded, 0.0f);
+    for (int64_t write = image * writes; write < (image + 1) * writes; ++write)
+      offsets[write] = PaddedMap<N>::offset(cells[write] - image * of_image, width);
+  // Channels never meet: each thread has its own.
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int thread = 0; thread < threads; ++thread) {
+    PaddedMap<N> sums(height, width), middle(height, width);
+    for (int64_t chunk = chunks * thread / threads; chunk < chunks * (thread + 1) / threads; ++chunk) {
+      const int64_t image = chunk / (channels / N), c = chunk % (channels / N) * N;
+      const int64_t start = image * of_image;
+      for (int64_t y = 0; y < height; ++y)
+        for (int64_t x = 0; x < width; ++x)
+          store<N>(sums.cell(y, x), load<N>(canvas + (start + y * width + x) * channels + c));
+      for (int64_t write = image * writes; write < (image + 1) * writes; ++write) {
+        float *to = sums.at(offsets[write]);
+        store<N>(to, load<N>(to) + load<N>(written + write / places * channels + c) * shares[write]);
+      }
+      sums.convolve(taps1 + c * TAPS, bias1 + c, height, width, N, [&](int64_t y) { return middle.cell(y, 0); });
+      for (int64_t y = 0; y < height; ++y)
+        for (int64_t x = 0; x < width; ++x)
+          store<N>(middle.cell(y, x), gelu<N>(load<N>(middle.cell(y, x))));
+      middle.convolve(taps2 + c * TAPS, bias2 + c, height, width, channels,
+                      [&](int64_t y) { return out + (start + y * width) * channels + c; });
+      for (int64_t y = 0; y < height; ++y)
+        for (int64_t x = 0; x < width; ++x) {
+          float *to = out + (start + y * width + x) * channels + c;
+          store<N>(to, load<N>(to) + load<N>(sums.cell(y, x)));
+        }
     }
-  const auto first_of = [&](int64_t y) { return y / height * map + (y % height + 1) * padded + channels; };
-  // Every thread has its own rows, of all images counted through.
-  const auto rows_of = [&](int thread) { return images * height * thread / threads; };
-
-#pragma omp parallel num_threads(threads)
-  {
-#pragma omp for schedule(static)
-    for (int thread = 0; thread < threads; ++thread) {
-      const int64_t begin = rows_of(thread), end = rows_of(thread + 1);
-      for (int64_t y = begin; y < end; ++y) {
-        std::copy_n(canvas + y * row, row, sums + first_of(y));
-        for (float *behind : {sums + (first_of(y) + row), middle + (first_of(y) + row)})
-          std::fill_n(behind, 2 * channels, 0.0f);
-      }
-      for (int64_t write = 0; write < queries * places; ++write) {
-        const int64_t y = cells[write] / width, x = cells[write] % width;
-        if (y < begin || y >= end)
-          continue;
-        float *to = sums + (first_of(y) + x * channels);
-        for (int64_t c = 0; c < channels; c += N)
-          store<N>(to + c, load<N>(to + c) + load<N>(written + write / places * channels + c) * shares[write]);
-      }
-    }
-#pragma omp for schedule(static)
-    for (int thread = 0; thread < threads; ++thread)
-      for (int64_t y = rows_of(thread); y < rows_of(thread + 1); ++y) {
-        const float *above = sums + (first_of(y) - padded - channels);
-        const float *inputs[] = {above, above + padded, above + 2 * padded};
-        float *to = middle + first_of(y);
-        convolve_row<N, KERNEL>(inputs, taps1 + 0, bias1, width, channels, to);
-        for (int64_t i = 0; i < row; i += N)
-          store<N>(to + i, gelu<N>(load<N>(to + i)));
-      }
-#pragma omp for schedule(static)
-    for (int thread = 0; thread < threads; ++thread)
-      for (int64_t y = rows_of(thread); y < rows_of(thread + 1); ++y) {
-        const float *above = middle + (first_of(y) - padded - channels);
-        const float *inputs[] = {above, above + padded, above + 2 * padded};
-        float *to = out + y * row;
-        convolve_row<N, KERNEL>(inputs, taps2 + 0, bias2, width, channels, to);
-        for (int64_t i = 0; i < row; i += N)
-          store<N>(to + i, load<N>(to + i) + load<N>(sums + (first_of(y) + i)));
-      }
   }
 }
 

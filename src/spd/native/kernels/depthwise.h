@@ -22,41 +22,83 @@ inline void normalise(const float *from, const float *scale, const float *shift,
     store<N>(to + c, (load<N>(from + c) - mean) * inverse * load<N>(scale + c) + load<N>(shift + c));
 }
 
+// The rows that a few rows read, as float32 between zeros, (channels / N, held rows, padded pixels, N): row y lies at y
+// mod the number held.
+template <int N, class T> class Window {
+public:
+  static constexpr int64_t KERNEL = 7, REACH = KERNEL / 2, HELD = TOGETHER_ROWS + KERNEL - 1;
+
+  Window(const T *maps, int64_t height, int64_t width, int64_t channels)
+      : maps(maps), height(height), width(width), channels(channels), row((width + 2 * REACH) * N),
+        rows(channels / N * HELD * row) {
+    std::fill_n(rows + 0, channels / N * HELD * row, 0.0f);
+  }
+
+  // Rows of all images are counted through. Those that the rows from y on read, where they belong to the same image.
+  void move(int64_t y) {
+    const int64_t top = y / height * height;
+    for (int64_t i = 0; i < HELD; ++i) {
+      const int64_t read = y + i - REACH;
+      inside[i] = read >= top && read < top + height;
+      slot[i] = (read + HELD) % HELD;
+      if (inside[i] && read > held) {
+        take(read, slot[i]);
+        held = read;
+      }
+    }
+  }
+
+  void inputs(int64_t c, const float **to) {
+    for (int64_t i = 0; i < HELD; ++i)
+      to[i] = inside[i] ? rows + (c / N * HELD + slot[i]) * row : nullptr;
+  }
+
+private:
+  void take(int64_t y, int64_t at) {
+    constexpr int64_t PIXELS = 16; // Enough in a row to be written quickly.
+    const T *from = maps + y * width * channels;
+    for (int64_t first = 0; first < width; first += PIXELS)
+      for (int64_t c = 0; c < channels; c += N)
+        for (int64_t x = first; x < std::min(width, first + PIXELS); ++x)
+          store<N>(rows + ((c / N * HELD + at) * row + (x + REACH) * N), load<N>(from + x * channels + c));
+  }
+
+  const T *maps;
+  const int64_t height, width, channels, row;
+  Buffer rows;
+  int64_t held = -1, slot[HELD];
+  bool inside[HELD];
+};
+
 // maps, out: (images, height, width, channels). weights: (channels, 7, 7). bias, scale, shift: (channels).
 template <int N, class T>
 void depthwise_norm(const T *maps, const float *weights, const float *bias, const float *scale, const float *shift,
                     float eps, T *out, int64_t images, int64_t height, int64_t width, int64_t channels, int threads) {
-  constexpr int64_t KERNEL = 7, REACH = KERNEL / 2;
+  constexpr int64_t KERNEL = 7, ROWS = TOGETHER_ROWS;
   Buffer taps(KERNEL * KERNEL * channels);
-  by_tap(weights, KERNEL * KERNEL, channels, taps + 0);
-  const int64_t row = width * channels, padded = row + 2 * REACH * channels;
+  by_tap<N>(weights, KERNEL * KERNEL, channels, taps + 0);
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int thread = 0; thread < threads; ++thread) {
-    const int64_t begin = images * height * thread / threads, end = images * height * (thread + 1) / threads;
-    // The seven rows that a row reads, as float32 between zeros: row y lies at y mod 7.
-    Buffer window(KERNEL * padded), convolved(row);
-    std::fill_n(window + 0, KERNEL * padded, 0.0f);
-    int64_t held = -1; // Rows of all images are counted through; this is the last one in the window.
-    for (int64_t y = begin; y < end; ++y) {
-      const int64_t top = y / height * height, bottom = top + height;
-      const float *inputs[KERNEL];
-      for (int64_t ky = 0; ky < KERNEL; ++ky) {
-        const int64_t read = y + ky - REACH;
-        if (read < top || read >= bottom) {
-          inputs[ky] = nullptr;
-          continue;
-        }
-        float *slot = window + read % KERNEL * padded;
-        if (read > held) {
-          for (int64_t i = 0; i < row; i += N)
-            store<N>(slot + REACH * channels + i, load<N>(maps + read * row + i));
-          held = read;
-        }
-        inputs[ky] = slot;
+    const int64_t end = images * height * (thread + 1) / threads;
+    Window<N, T> window(maps, height, width, channels);
+    Buffer convolved(ROWS * width * channels);
+    for (int64_t y = images * height * thread / threads, rows; y < end; y += rows) {
+      rows = y + ROWS <= end && y / height == (y + ROWS - 1) / height ? ROWS : 1;
+      window.move(y);
+      for (int64_t c = 0; c < channels; c += N) {
+        const float *inputs[ROWS + KERNEL - 1];
+        float *to[ROWS];
+        window.inputs(c, inputs);
+        for (int64_t row = 0; row < rows; ++row)
+          to[row] = convolved + (row * width * channels + c);
+        const float *of_chunk = taps + c * KERNEL * KERNEL;
+        if (rows == ROWS)
+          convolve_rows<N, KERNEL, ROWS>(inputs, of_chunk, bias + c, width, to, channels);
+        else
+          convolve_rows<N, KERNEL, 1>(inputs, of_chunk, bias + c, width, to, channels);
       }
-      convolve_row<N, KERNEL>(inputs, taps + 0, bias, width, channels, convolved + 0);
-      for (int64_t x = 0; x < width; ++x)
-        normalise<N>(convolved + x * channels, scale, shift, eps, channels, out + y * row + x * channels);
+      for (int64_t x = 0; x < rows * width; ++x)
+        normalise<N>(convolved + x * channels, scale, shift, eps, channels, out + (y * width + x) * channels);
     }
   }
 }

@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ LANES = 8
 OPERATORS = torch.library.Library("spd", "DEF")
 _DISABLED = ContextVar("disabled", default=False)
 
-Argument: TypeAlias = "Tensor | ctypes.Array | ctypes.c_float | int | None"
+Argument: TypeAlias = "Tensor | ctypes.Array | float | int | None"
 
 
 def serves(features: Tensor, channels: int) -> bool:
@@ -57,13 +57,29 @@ def _multiplied(dtype: torch.dtype) -> bool:
     return dtype in multiplied_types()
 
 
+_SUFFIXES = {torch.float32: "_float32", torch.bfloat16: "_bfloat16"}
+
+
 def call(name: str, first: Tensor, *arguments: Argument) -> bool:
-    """A kernel by the type of its first tensor, on as many threads as PyTorch has; what it returns, if anything."""
+    """A kernel by the type of its first tensor, on as many threads as PyTorch has; what it returns, if anything.
+
+    It takes microseconds, which count: a query of one point makes a hundred such calls.
+    """
     kernels = library()
     assert kernels is not None, f"{name} was called without kernels"
-    kernel = getattr(kernels, f"{name}_{str(first.dtype).removeprefix('torch.')}")
-    kernel.restype = ctypes.c_bool
-    return kernel(*(_as_c(argument) for argument in (first, *arguments)), ctypes.c_int(torch.get_num_threads()))
+    kernel = getattr(kernels, name + _SUFFIXES[first.dtype])
+    if kernel.argtypes is None:
+        kernel.argtypes = [*map(_c_type, (first, *arguments)), ctypes.c_int]
+        kernel.restype = ctypes.c_bool
+    # Tensor is the usual kind, and None and numbers are passed as they are.
+    pointers = [argument.data_ptr() if isinstance(argument, Tensor) else argument for argument in arguments]
+    return kernel(first.data_ptr(), *pointers, torch.get_num_threads())
+
+
+def _c_type(argument: Argument) -> type[ctypes._SimpleCData]:
+    if isinstance(argument, float):
+        return ctypes.c_float
+    return ctypes.c_int64 if isinstance(argument, int) else ctypes.c_void_p
 
 
 def call_product(name: str, first: Tensor, *arguments: Argument) -> None:
@@ -72,13 +88,9 @@ def call_product(name: str, first: Tensor, *arguments: Argument) -> None:
     Raises:
         RuntimeError: PyTorch refused one, as it does where oneDNN was switched off meanwhile.
     """
+    assert first.dtype in multiplied_types(), f"{name} was called for {first.dtype}, which the kernels do not multiply"
     if not call(name, first, *arguments):
         raise RuntimeError(
             f"PyTorch refused a product of {first.dtype} that it computed before; SPD_NATIVE=0 does without such calls"
         )
 
-
-def _as_c(argument: Argument) -> Any:
-    if isinstance(argument, Tensor):
-        return ctypes.c_void_p(argument.data_ptr())
-    return ctypes.c_int64(argument) if isinstance(argument, int) else argument

@@ -137,7 +137,7 @@ def _depthwise_norm(maps: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, s
     maps = maps.contiguous()
     normed = torch.empty_like(maps)
     parameters = [parameter.float().contiguous() for parameter in (weight, bias, scale, shift)]
-    call("depthwise_norm", maps, *parameters, ctypes.c_float(eps), normed, *maps.shape)
+    call("depthwise_norm", maps, *parameters, float(eps), normed, *maps.shape)
     return normed
 
 

@@ -120,14 +120,15 @@ def _pack_shape(weight: Tensor) -> Tensor:
 
 @torch.library.impl(OPERATORS, "linear", "CPU")
 def _linear(rows: Tensor, packed: Tensor, bias: Tensor | None, added: Tensor | None, gelu: bool) -> Tensor:
-    rows = rows.contiguous()
-    out = rows.new_empty(*rows.shape[:-1], len(packed))
+    columns, inner = packed.shape
     _check(rows, packed, bias, added)
+    rows = rows.contiguous()
+    out = rows.new_empty(*rows.shape[:-1], columns)
     if added is not None:
         assert added.shape == out.shape, (added.shape, out.shape)
         added = added.contiguous()
-    sizes = (rows.shape[:-1].numel(), rows.shape[-1], len(packed))
-    call_product("linear", rows, packed, bias, added, out, *sizes, int(gelu))
+    if rows.numel():
+        call_product("linear", rows, packed, bias, added, out, rows.numel() // inner, inner, columns, int(gelu))
     return out
 
 
@@ -169,7 +170,7 @@ def _narrow(
     if added is not None:
         assert added.shape == out.shape, (added.shape, out.shape)
         added = added.contiguous()
-    call_product("narrow", rows, *floats, ctypes.c_float(eps), packed, bias, added, out, *rows.shape, len(packed))
+    call_product("narrow", rows, *floats, float(eps), packed, bias, added, out, *rows.shape, len(packed))
     return out
 
 
@@ -194,21 +195,27 @@ def _narrow_flops(rows: Sequence[int], *arguments: Any, **_: Any) -> int:
 
 @torch.library.impl(OPERATORS, "attention", "CPU")
 def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    assert query.dtype == key.dtype == value.dtype, (query.dtype, key.dtype, value.dtype)
-    assert query.shape[3] % LANES == 0, query.shape
-    assert key.shape == value.shape and key.shape[2] > 0, (key.shape, value.shape)
-    laid = [tensor if _is_laid(tensor) else tensor.contiguous() for tensor in (query, key, value)]
     batch, heads, queries, width = query.shape
+    keys = key.shape[2]
+    assert query.dtype == key.dtype == value.dtype, (query.dtype, key.dtype, value.dtype)
+    assert width % LANES == 0, query.shape
+    assert key.shape == value.shape == (batch, heads, keys, width), (query.shape, key.shape, value.shape)
+    assert keys > 0
+    query, key, value = _laid(query), _laid(key), _laid(value)
     out = query.new_empty(batch, queries, heads * width)
-    strides = (ctypes.c_int64 * 9)(*(step for tensor in laid for step in tensor.stride()[:3]))
-    call_product("attention", *laid, out, strides, batch, heads, queries, key.shape[2], width)
+    strides = _Strides(*query.stride()[:3], *key.stride()[:3], *value.stride()[:3])
+    if out.numel():
+        call_product("attention", query, key, value, out, strides, batch, heads, queries, keys, width)
     return out
 
 
-def _is_laid(heads: Tensor) -> bool:
-    """Whether every row lies in one piece, and begins where a pair of numbers may."""
-    *outer, inner = heads.stride()
-    return inner == 1 and all(step % 2 == 0 for step in outer)
+_Strides = ctypes.c_int64 * 9
+
+
+def _laid(heads: Tensor) -> Tensor:
+    """With every row in one piece that begins where a pair of numbers may."""
+    image, head, row, inner = heads.stride()
+    return heads if inner == 1 and not (image | head | row) & 1 else heads.contiguous()
 
 
 @torch.library.register_fake("spd::attention")
@@ -225,6 +232,8 @@ def _attention_flops(query: Sequence[int], key: Sequence[int], *_: Any, **__: An
 
 def _check(rows: Tensor, packed: Tensor, *others: Tensor | None) -> None:
     """The kernels read memory by these; a compiler or a caller that mixes types would have them read other numbers."""
+    dtype = rows.dtype
     assert rows.shape[-1] == packed.shape[1], (rows.shape, packed.shape)
-    assert packed.is_contiguous()
-    assert all(tensor is None or tensor.dtype == rows.dtype for tensor in (packed, *others)), rows.dtype
+    assert packed.dtype == dtype, (packed.dtype, dtype)
+    for tensor in others:
+        assert tensor is None or tensor.dtype == dtype, (tensor.dtype, dtype)

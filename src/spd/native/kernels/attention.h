@@ -83,10 +83,11 @@ inline float exponentials(const float *scores, float factor, int64_t size, T *we
     greatest = std::max(greatest, most[i]);
   for (int64_t i = whole; i < size; ++i)
     greatest = std::max(greatest, scores[i]);
+  const float unit = factor * LOG2_E, start = greatest * unit;
   const auto power = [&](Float<N> score) {
-    const Float<N> exponent = (score - greatest) * (factor * LOG2_E);
+    const Float<N> exponent = score * unit - start;
     // Compared this way round what is no number stays none.
-    return exp2<N>(exponent < LEAST ? fill<N>(LEAST) : exponent);
+    return exp2<N, T>(exponent < LEAST ? fill<N>(LEAST) : exponent);
   };
   Float<N> total = fill<N>(0.0f);
   for (int64_t i = 0; i < whole; i += N) {

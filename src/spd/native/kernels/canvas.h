@@ -80,7 +80,7 @@ void canvas_step(const float *canvas, const float *written, const int64_t *cells
       sums.convolve(taps1 + c * TAPS, bias1 + c, height, width, N, [&](int64_t y) { return middle.cell(y, 0); });
       for (int64_t y = 0; y < height; ++y)
         for (int64_t x = 0; x < width; ++x)
-          store<N>(middle.cell(y, x), gelu<N>(load<N>(middle.cell(y, x))));
+          store<N>(middle.cell(y, x), gelu<N, float>(load<N>(middle.cell(y, x))));
       middle.convolve(taps2 + c * TAPS, bias2 + c, height, width, channels,
                       [&](int64_t y) { return out + (start + y * width) * channels + c; });
       for (int64_t y = 0; y < height; ++y)

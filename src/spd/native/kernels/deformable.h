@@ -18,7 +18,7 @@ inline void softmax(float *scores, int64_t size) {
   for (int64_t i = 0; i < size; i += LANES) {
     const Float<LANES> power = (load<LANES>(scores + i) - most) * LOG2_E;
     // Compared this way round what is no number stays none.
-    store<LANES>(scores + i, exp2<LANES>(power < LEAST ? fill<LANES>(LEAST) : power));
+    store<LANES>(scores + i, exp2<LANES, float>(power < LEAST ? fill<LANES>(LEAST) : power));
   }
   for (int64_t i = 0; i < size; ++i)
     total += scores[i];

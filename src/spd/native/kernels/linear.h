@@ -48,7 +48,7 @@ bool linear(const T *rows, const T *packed, const T *bias, const T *added, T *ou
         if (bias != nullptr)
           value += load<N>(bias + column + c);
         if (with_gelu)
-          value = gelu<N>(value);
+          value = gelu<N, T>(value);
         if (added != nullptr)
           value += load<N>(added + first + c);
         store<N>(out + first + c, value);
@@ -73,7 +73,7 @@ bool widen(const T *rows, const T *packed, const T *bias, T *out, float *squares
       // Of one tile, so that float32 adds numbers of like size.
       Float<N> sum = fill<N>(0.0f);
       for (int64_t r = 0; r < tall; ++r) {
-        const Float<N> value = gelu<N>(load<N>(tile + r * wide + c) + shift);
+        const Float<N> value = gelu<N, T>(load<N>(tile + r * wide + c) + shift);
         store<N>(out + (image * length + row + r) * columns + column + c, value);
         sum += value * value;
       }
@@ -89,37 +89,42 @@ bool widen(const T *rows, const T *packed, const T *bias, T *out, float *squares
   return done;
 }
 
+// N columns of a row, in bfloat16 of a pair of rows.
+template <int N>
+inline void scale_weights(const float *from, float *to, int64_t column, const float *scale, const float *beta, float *sums) {
+  const Float<N> weight = load<N>(from + column);
+  store<N>(sums, load<N>(sums) + weight * beta[0]);
+  store<N>(to + column, weight * scale[0]);
+}
+
+template <int N>
+inline void scale_weights(const BFloat16 *from, BFloat16 *to, int64_t column, const float *scale, const float *beta, float *sums) {
+  typename Lanes<N>::Bits pairs;
+  std::memcpy(&pairs, from + 2 * column, sizeof pairs);
+  const Float<N> even = (Float<N>)(pairs << 16), odd = (Float<N>)(pairs & 0xffff0000u);
+  store<N>(sums, load<N>(sums) + even * beta[0] + odd * beta[1]);
+  pairs = rounded<N>(even * scale[0]) | rounded<N>(odd * scale[1]) << 16;
+  std::memcpy(to + 2 * column, &pairs, sizeof pairs);
+}
+
 // Weights of one image with global response normalisation in them: packed (columns, inner) with each inner channel
 // scaled, and shift = bias + weights · beta.
 template <int N, class T>
 void scaled(const T *packed, const float *scale, const float *beta, const T *bias, T *out, float *shift,
             int64_t columns, int64_t inner, int threads) {
-  const int64_t width = block_width<T>(columns);
+  // So many columns of a block together, for the sums to stay in registers or near.
+  constexpr int64_t PART = 6 * N;
+  const int64_t width = block_width<T>(columns), parts = blocks_of(width, PART);
 #pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t first = 0; first < columns; first += N) {
-    const int64_t start = first / width * width, own = std::min(width, columns - start);
-    const int64_t block = start * inner;
-    Float<N> sum = load<N>(bias + first);
-    if constexpr (PAIRS<T>) {
-      using Bits = typename Lanes<N>::Bits;
-      for (int64_t k = 0; k < inner; k += 2) {
-        const int64_t at = block + k * own + (first - start) * 2;
-        Bits pairs;
-        std::memcpy(&pairs, packed + at, sizeof pairs);
-        const Float<N> even = (Float<N>)(pairs << 16), odd = (Float<N>)(pairs & 0xffff0000u);
-        sum += even * beta[k] + odd * beta[k + 1];
-        pairs = rounded<N>(even * scale[k]) | rounded<N>(odd * scale[k + 1]) << 16;
-        std::memcpy(out + at, &pairs, sizeof pairs);
-      }
-    } else {
-      for (int64_t k = 0; k < inner; ++k) {
-        const int64_t at = block + k * own + first - start;
-        const Float<N> weight = load<N>(packed + at);
-        sum += weight * beta[k];
-        store<N>(out + at, weight * scale[k]);
-      }
-    }
-    store<N>(shift + first, sum);
+  for (int64_t part = 0; part < blocks_of(columns, width) * parts; ++part) {
+    const int64_t block = part / parts * width, first = part % parts * PART;
+    const int64_t own = std::min(width, columns - block), end = std::min(own, first + PART);
+    float *const sums = shift + block;
+    for (int64_t c = first; c < end; c += N)
+      store<N>(sums + c, load<N>(bias + block + c));
+    for (int64_t k = 0; k < inner; k += PAIRS<T> ? 2 : 1)
+      for (int64_t c = first; c < end; c += N)
+        scale_weights<N>(packed + block * inner + k * own, out + block * inner + k * own, c, scale + k, beta + k, sums + c);
   }
 }
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from spd.model.linear_gelu import is_fused
-from spd.model.packed_linear import PackedLinear, wide_gelu
+from spd.model.packed_linear import PackedLinear, linear
 
 WIDTH, OUT = 24, 56
 CASES = [(torch.float32, 2e-6), (torch.bfloat16, 0.02)]
@@ -36,8 +36,8 @@ def test_it_is_the_layer(kind: str, dtype: torch.dtype, tolerance: float, shape:
             torch.testing.assert_close(found.double(), exact, atol=tolerance, rtol=tolerance)
         if layer.bias is not None:
             gelu = exact * (1 + torch.erf(exact / 2**0.5)) / 2
-            torch.testing.assert_close(wide_gelu(packed, rows).double(), gelu, atol=tolerance, rtol=tolerance)
-            torch.testing.assert_close(wide_gelu(layer, rows).double(), gelu, atol=tolerance, rtol=tolerance)
+            torch.testing.assert_close(linear(packed, rows, gelu=True).double(), gelu, atol=tolerance, rtol=tolerance)
+            torch.testing.assert_close(linear(layer, rows, gelu=True).double(), gelu, atol=tolerance, rtol=tolerance)
 
 
 def test_autocast_decides_the_precision() -> None:

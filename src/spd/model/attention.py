@@ -99,12 +99,15 @@ class SelfAttention(nn.Module):
         initialise_linear(self.query, self.key, self.value)
         initialise_linear(self.output, gain=RESIDUAL_GAIN)
 
-    def forward(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        """Every token reads every token."""
+    def forward(
+        self, tokens: Float[Tensor, "B N D"], added: Float[Tensor, "B N D"] | None = None
+    ) -> Float[Tensor, "B N D"]:
+        """Every token reads every token; plus what is added."""
         query, key, value = (
             split_heads(project(tokens), self.num_heads) for project in (self.query, self.key, self.value)
         )
-        return self.output(attend(query, key, value, dropout=self.dropout if self.training else 0.0))
+        read = attend(query, key, value, dropout=self.dropout if self.training else 0.0)
+        return linear(self.output, read, added=added)
 
 
 class TransformerBlock(nn.Module):
@@ -123,6 +126,9 @@ class TransformerBlock(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         """x + attention(LN x), then x + FFN(LN x)."""
+        if not self.training:
+            tokens = self.attention(self.attention_norm(tokens), tokens)
+            return self.ffn(self.ffn_norm(tokens), tokens)
         tokens = tokens + self.residual_dropout(self.attention(self.attention_norm(tokens)))
         return tokens + self.residual_dropout(self.ffn(self.ffn_norm(tokens)))
 

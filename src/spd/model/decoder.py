@@ -92,7 +92,7 @@ class DecoderLayer(nn.Module):
         canvas_reads: BilinearReads,
     ) -> Float[Tensor, "B K D"]:
         """Cross-attention, then the gated read of the canvas."""
-        hidden = hidden + self.cross_attention(self.cross_norm(hidden), *source)
+        hidden = self.cross_attention(self.cross_norm(hidden), *source, added=hidden)
         return hidden if self.canvas_access is None else self.canvas_access.read(hidden, canvas, canvas_reads)
 
     def write(
@@ -122,8 +122,9 @@ class DecoderLayer(nn.Module):
     ) -> Float[Tensor, "B K D"]:
         """Attention to the rows that ``offered`` their keys and values, then the feed-forward."""
         if self.query_attention is not None and offered is not None:
-            hidden = hidden + self.query_attention(self.query_norm(hidden), position, *offered, key_mask)
-        return hidden + self.ffn(self.ffn_norm(hidden))
+            normed = self.query_norm(hidden)
+            hidden = self.query_attention(normed, position, *offered, key_mask, added=hidden)
+        return self.ffn(self.ffn_norm(hidden), hidden)
 
 
 class Start(NamedTuple):

@@ -13,6 +13,7 @@ from spd import native
 from spd.config import OffsetUnit
 from spd.coordinates import location_dtype, read_bilinear
 from spd.model.attention import RESIDUAL_GAIN, initialise_linear
+from spd.model.packed_linear import linear
 from spd.model.value_table import ValueTable, bilinear_samples
 from spd.weighted_rows import weighted_rows
 
@@ -126,6 +127,8 @@ class DeformableAttention(nn.Module):
         hidden: Float[Tensor, "B K D"],
         reference_points: Float[Tensor, "B K L 2"],
         values: ValueTable,
+        *,
+        added: Float[Tensor, "B K D"] | None = None,
     ) -> Float[Tensor, "B K D"]:
         """What each query reads, projected.
 
@@ -133,15 +136,16 @@ class DeformableAttention(nn.Module):
             hidden: normalised queries.
             reference_points: the queries in the cells of each level.
             values: the value maps.
+            added: to what is returned.
         """
         offsets = self.offsets_in_cells(hidden, values)
         num_heads, num_levels, num_points = self.shape
         logits = self.attention_weights(hidden).unflatten(-1, (num_heads, num_levels * num_points))
         if native.serves(values.rows, values.rows.shape[2] // num_heads):
-            return self.output(native.deformable_read(*values, reference_points, offsets, logits))
+            return linear(self.output, native.deformable_read(*values, reference_points, offsets, logits), added=added)
         cells = reference_points[:, :, None, :, None, :] + offsets
         weights = logits.softmax(-1).unflatten(-1, (num_levels, num_points))
-        return self.output(deformable_read(values, cells, weights))
+        return linear(self.output, deformable_read(values, cells, weights), added=added)
 
     def offsets_in_cells(self, hidden: Float[Tensor, "B K D"], values: ValueTable) -> Float[Tensor, "B K M L P 2"]:
         """xy steps from the query to its samples, in cells of each level."""

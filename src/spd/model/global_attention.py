@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spd.model.attention import RESIDUAL_GAIN, attend, initialise_linear, split_heads
+from spd.model.packed_linear import linear
 
 
 class GlobalAttention(nn.Module):
@@ -21,8 +22,14 @@ class GlobalAttention(nn.Module):
         initialise_linear(self.output, gain=RESIDUAL_GAIN)
 
     def forward(
-        self, hidden: Float[Tensor, "B K D"], keys: Float[Tensor, "B M N d"], values: Float[Tensor, "B M N d"]
+        self,
+        hidden: Float[Tensor, "B K D"],
+        keys: Float[Tensor, "B M N d"],
+        values: Float[Tensor, "B M N d"],
+        *,
+        added: Float[Tensor, "B K D"] | None = None,
     ) -> Float[Tensor, "B K D"]:
-        """What each normalised query reads of the N tokens, projected."""
+        """What each normalised query reads of the N tokens, projected, plus what is added."""
         query = split_heads(self.query(hidden), self.num_heads)
-        return self.output(attend(query, keys, values, dropout=self.dropout if self.training else 0.0))
+        read = attend(query, keys, values, dropout=self.dropout if self.training else 0.0)
+        return linear(self.output, read, added=added)

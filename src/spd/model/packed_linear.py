@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spd import native
 from spd.model.linear_gelu import is_fused, linear_gelu, tall_linear
-from spd.model.precision import product_dtype
+from spd.model.precision import cast, product_dtype
 
 _ROWS_THAT_PAY = 512
 """With fewer, weights that are packed at every call take longer than their product saves."""
@@ -35,30 +35,45 @@ def linear(
         result = _by_pytorch(layer, rows, gelu)
         return result if added is None else added + result
     joined = added if added is not None and added.dtype == packed.dtype else None
-    bias = None if layer.bias is None else layer.bias.to(packed.dtype)
-    result = native.linear(rows.to(packed.dtype), packed, bias, joined, gelu=gelu)
+    bias = None if layer.bias is None else cast(layer.bias, packed.dtype)
+    result = native.linear(cast(rows, packed.dtype), packed, bias, joined, gelu=gelu)
     return result if joined is added else added + result
 
 
-def packed_weight(layer: nn.Linear | nn.Conv2d, rows: Float[Tensor, "*N C"]) -> Float[Tensor, "W C"] | None:
+def packed_weight(layer: nn.Linear | nn.Conv2d, rows: Float[Tensor, "*N D"]) -> Float[Tensor, "W C"] | None:
     """The weights of ``layer`` as the kernels read them, in the precision of the product; None where PyTorch is to
-    multiply these rows.
+    multiply.
+
+    Args:
+        layer: a linear layer, or a 1×1 convolution.
+        rows: as many as it is given, of the same type; its input, or what that is made of.
     """
-    dtype = product_dtype(rows)
     out_features, in_features = layer.weight.shape[:2]
-    if out_features % native.LANES or not native.multiplies(rows, in_features, dtype):
+    if out_features % native.LANES or is_watched(layer):
         return None
-    if isinstance(layer, PackedLinear) and not layer.by_kernels:
+    dtype = product_dtype(rows)
+    is_packed = isinstance(layer, PackedLinear) and layer.by_kernels and layer.weight.dtype == dtype
+    if not torch.compiler.is_compiling():
+        # One row in float32 is a product of a matrix and a vector, which PyTorch starts sooner.
+        fewest = _ROWS_THAT_PAY if not is_packed else 2 if dtype == torch.float32 else 1
+        if rows.shape[:-1].numel() < fewest:
+            return None
+    if not native.multiplies(rows, in_features, dtype) or (isinstance(layer, PackedLinear) and not layer.by_kernels):
         return None
-    if isinstance(layer, PackedLinear) and layer.weight.dtype == dtype:
-        return layer.packed()
     # A compiler whose weights are constants packs them once.
-    if torch.compiler.is_compiling() or rows.shape[:-1].numel() >= _ROWS_THAT_PAY:
-        return native.pack(layer.weight.flatten(1).to(dtype))
-    return None
+    return layer.packed() if is_packed else native.pack(layer.weight.flatten(1).to(dtype))
+
+
+def is_watched(layer: nn.Module) -> bool:
+    """Whether it has hooks, whose owners want to see it called."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def _by_pytorch(layer: nn.Linear | nn.Conv2d, rows: Tensor, gelu: bool) -> Tensor:
+    one = not torch.compiler.is_compiling() and rows.numel() == layer.weight.shape[1]
+    if isinstance(layer, nn.Linear) and (one or is_watched(layer)):
+        wide = nn.Linear.forward(layer, rows) if isinstance(layer, PackedLinear) else layer(rows)
+        return F.gelu(wide) if gelu else wide
     weight = layer.weight.flatten(1)
     if isinstance(layer, PackedLinear):
         laid_out = layer.laid_out(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from spd import native
 from spd.model.packed_linear import PackedLinear
 
 
@@ -39,8 +40,12 @@ class PatchLinear(nn.Module):
 
 
 def is_of_patches(layer: nn.Module) -> bool:
-    """Whether ``layer`` is a convolution that this one can stand for."""
+    """Whether ``layer`` is a convolution that this one can stand for, and should: of three channels patches are laid out
+    more slowly than they are convolved.
+    """
     if not isinstance(layer, nn.Conv2d) or layer.groups != 1 or layer.padding_mode != "zeros":
+        return False
+    if layer.in_channels < native.LANES:
         return False
     side = layer.kernel_size[0]
     return layer.kernel_size == layer.stride == (side, side) and (layer.padding, layer.dilation) == ((0, 0), (1, 1))

@@ -12,3 +12,8 @@ def product_dtype(features: Tensor) -> torch.dtype:
     # The meta device, where costs are counted, knows no autocast.
     under_autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     return torch.get_autocast_dtype(device) if under_autocast else features.dtype
+
+
+def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """``tensor.to(dtype)`` without the call where it is one already, which for a query of one point is most of it."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)

@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from spd.model.attention import RESIDUAL_GAIN, attend, initialise_linear, split_heads
+from spd.model.packed_linear import linear
 
 
 class QueryAttention(nn.Module):
@@ -36,6 +37,8 @@ class QueryAttention(nn.Module):
         keys: Float[Tensor, "B M N d"],
         values: Float[Tensor, "B M N d"],
         key_mask: Bool[Tensor, "B N"] | None = None,
+        *,
+        added: Float[Tensor, "B K D"] | None = None,
     ) -> Float[Tensor, "B K D"]:
         """What each normalised query reads of N rows, projected; masked rows are read by none.
 
@@ -45,6 +48,8 @@ class QueryAttention(nn.Module):
             keys: of :meth:`keys_and_values`: the queries' own where they attend to each other, or the anchors'.
             values: likewise.
             key_mask: False for padding.
+            added: to what is returned.
         """
         query = split_heads(self.query(hidden + position), self.num_heads)
-        return self.output(attend(query, keys, values, key_mask, self.dropout if self.training else 0.0))
+        read = attend(query, keys, values, key_mask, self.dropout if self.training else 0.0)
+        return linear(self.output, read, added=added)

@@ -23,7 +23,7 @@ from spd import native
 from spd.coordinates import location_dtype
 from spd.model.linear_gelu import tall_linear
 from spd.model.packed_linear import linear, packed_weight
-from spd.model.precision import product_dtype
+from spd.model.precision import cast, product_dtype
 
 
 class ResponseNorm(nn.Module):
@@ -111,8 +111,8 @@ class ResponseNormMlp(nn.Module):
         if weights[0] is None or weights[1] is None:
             return None
         dtype = weights[0].dtype
-        biases = [layer.bias.to(dtype) for layer in (self.fc1, self.fc2)]
-        wide, squares = native.widen(rows.to(dtype), weights[0], biases[0])
+        biases = [cast(layer.bias, dtype) for layer in (self.fc1, self.fc2)]
+        wide, squares = native.widen(cast(rows, dtype), weights[0], biases[0])
         grn = self.grn
         return native.narrow(wide, squares, grn.weight, grn.bias, grn.eps, weights[1], biases[1], added)
 

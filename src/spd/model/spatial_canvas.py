@@ -10,8 +10,17 @@ from torch import Tensor, nn
 
 from spd import native
 from spd.config import Alignment, CanvasSource, CanvasWrite
-from spd.coordinates import BilinearReads, as_table, first_rows, nearest_cell, read_cells, surrounding_cells
+from spd.coordinates import (
+    BilinearReads,
+    as_table,
+    first_rows,
+    location_dtype,
+    nearest_cell,
+    read_cells,
+    surrounding_cells,
+)
 from spd.model.attention import RESIDUAL_GAIN, initialise_linear
+from spd.model.packed_linear import is_watched
 
 
 class CanvasPlaces(NamedTuple):
@@ -144,8 +153,7 @@ class SpatialCanvas(nn.Module):
     ) -> Float[Tensor, "B D H W"]:
         """F⁽ⁿ⁻¹⁾ to F⁽ⁿ⁾: write the queries' states, then smooth."""
         written = self.write_projection(hidden)
-        # Who hooks the smoothing wants to see it run.
-        if self.smooth._forward_hooks or not native.serves(canvas, canvas.shape[1]):
+        if is_watched(self.smooth) or not native.serves(canvas, canvas.shape[1]):
             return self.smooth(write_to_cells(canvas, places, written))
         cells, convolutions = canvas.permute(0, 2, 3, 1), self.smooth.parameters()
         stepped = native.canvas_step(cells, _unmasked(written, places), places.rows, places.shares, *convolutions)
@@ -185,9 +193,17 @@ class CanvasAccess(nn.Module):
         reads: BilinearReads,
     ) -> Float[Tensor, "B K D"]:
         """Queries with their gated read of the canvas added."""
-        gate = self.gate(self.norm(hidden)).sigmoid()
+        gate = self._gate(hidden).sigmoid()
         read = read_cells(canvas, reads).to(hidden.dtype)
-        return hidden + gate * self.read_projection(read)
+        return hidden + gate.to(hidden.dtype) * self.read_projection(read)
+
+    def _gate(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B K 1"]:
+        normed = self.norm(hidden)
+        if torch.compiler.is_exporting() or torch.is_grad_enabled() or is_watched(self.gate):
+            return self.gate(normed)
+        # A compiler joins a sum with the norm before it; a product with one column takes longer than either.
+        dtype = location_dtype(normed)
+        return (normed.to(dtype) * self.gate.weight[0].to(dtype)).sum(-1, keepdim=True) + self.gate.bias.to(dtype)
 
     def to_write(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
         """What of the queries' states goes to the canvas."""

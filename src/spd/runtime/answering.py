@@ -50,6 +50,8 @@ def packed(network: nn.Module) -> nn.Module:
 def _is_quicker(weight: torch.Tensor, *, by_kernels: bool) -> bool:
     if weight.device.type != "cpu":
         return False
+    if weight.shape[0] == 1:  # A sum: there is nothing to lay out.
+        return False
     if by_kernels and weight.dtype in multiplied_types():
         return True
     return weight.dtype == torch.bfloat16 and is_fused("cpu", torch.bfloat16)

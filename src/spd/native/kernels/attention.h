@@ -17,7 +17,7 @@ template <class T> struct Heads {
 };
 
 // Keys and values of one head as the products read them.
-template <class T> class Offered {
+template <int N, class T> class Offered {
 public:
   Offered(int64_t keys, int64_t width)
       : keys(keys), width(width), block(block_width<T>(keys)), even(keys + (PAIRS<T> ? keys % 2 : 0)),
@@ -35,11 +35,14 @@ public:
     per_value = row_value;
     if constexpr (PAIRS<T>) {
       // Two rows, number by number; where there is none, zero.
+      using Bits = typename Lanes<N>::Bits;
       auto *pairs = reinterpret_cast<uint32_t *>(packed_values + 0);
       for (int64_t n = 0; n < keys; n += 2)
-        for (int64_t c = 0; c < width; ++c) {
-          const uint32_t upper = n + 1 < keys ? value[(n + 1) * row_value + c].bits : 0;
-          pairs[n / 2 * width + c] = value[n * row_value + c].bits | upper << 16;
+        for (int64_t c = 0; c < width; c += N) {
+          const T *at = value + n * row_value + c;
+          const Bits lower = (Bits)load<N>(at) >> 16, upper = n + 1 < keys ? (Bits)load<N>(at + row_value) : Bits{};
+          const Bits both = lower | upper;
+          std::memcpy(pairs + n / 2 * width + c, &both, sizeof both);
         }
       values = reinterpret_cast<const T *>(pairs);
       per_value = width;
@@ -117,7 +120,7 @@ bool attention(Heads<T> query, Heads<T> key, Heads<T> value, T *out, int64_t ima
   const int64_t total = images * heads * down, row = blocks_of(keys, 32) * 32;
   const float factor = 1 / std::sqrt(float(width));
   return on_threads<T>(threads, [&](int thread) {
-    Offered<T> offered(keys, width);
+    Offered<N, T> offered(keys, width);
     Buffer scores(height * row), read(height * width);
     Buffer rounded(PAIRS<T> ? height * row / 2 : 0);
     T *weights = reinterpret_cast<T *>(PAIRS<T> ? rounded + 0 : scores + 0);

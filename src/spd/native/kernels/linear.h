@@ -13,10 +13,10 @@ namespace spd {
 template <class T, class Finish>
 bool product(const T *rows, const T *packed, int64_t weights_step, int64_t images, int64_t length, int64_t inner,
              int64_t columns, int threads, Finish finish) {
-  constexpr int64_t ROWS = PAIRS<T> ? 64 : 128, INNER = PAIRS<T> ? 1024 : 512;
+  constexpr int64_t ROWS = PAIRS<T> ? 64 : 128, INNER = 512, ENTIRE = PAIRS<T> ? 768 : INNER;
   const int64_t down = blocks_of(length, ROWS), height = blocks_of(length, down);
   const int64_t width = block_width<T>(columns), across = blocks_of(columns, width);
-  const int64_t depth = blocks_of(blocks_of(inner, blocks_of(inner, INNER)), 32) * 32;
+  const int64_t depth = inner <= ENTIRE ? inner : blocks_of(blocks_of(inner, blocks_of(inner, INNER)), 32) * 32;
   const int64_t total = images * down * across;
   // Weights that fit the cache are gone through for every few rows; of others it is the rows that pass by every block.
   const bool by_rows = columns * inner * int64_t(sizeof(T)) <= 1 << 22;

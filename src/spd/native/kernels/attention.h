@@ -77,10 +77,8 @@ inline float exponentials(const float *scores, float factor, int64_t size, T *we
   constexpr float LOG2_E = 1.442695041f, LEAST = -126.0f; // 2^LEAST is the least normal number.
   const int64_t whole = size / N * N;
   Float<N> most = fill<N>(-std::numeric_limits<float>::infinity());
-  for (int64_t i = 0; i < whole; i += N) {
-    const Float<N> next = load<N>(scores + i);
-    most = most < next ? next : most;
-  }
+  for (int64_t i = 0; i < whole; i += N)
+    most = larger<N>(load<N>(scores + i), most);
   float greatest = -std::numeric_limits<float>::infinity();
   for (int i = 0; i < N; ++i)
     greatest = std::max(greatest, most[i]);
@@ -89,8 +87,7 @@ inline float exponentials(const float *scores, float factor, int64_t size, T *we
   const float unit = factor * LOG2_E, start = greatest * unit;
   const auto power = [&](Float<N> score) {
     const Float<N> exponent = score * unit - start;
-    // Compared this way round what is no number stays none.
-    return exp2<N, T>(exponent < LEAST ? fill<N>(LEAST) : exponent);
+    return exp2<N, T>(larger<N>(fill<N>(LEAST), exponent));
   };
   Float<N> total = fill<N>(0.0f);
   for (int64_t i = 0; i < whole; i += N) {

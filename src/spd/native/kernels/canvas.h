@@ -22,10 +22,8 @@ public:
   float *at(int64_t offset) { return values + offset; }
   float *cell(int64_t y, int64_t x) { return values + ((y + 1) * row + (x + 1) * N); }
 
-  // Everywhere bias + Σ weight · input, three by three; put(y, to) is where the rows from y on go, a step from cell to
-  // cell.
-  template <class Put>
-  void convolve(const float *taps, const float *bias, int64_t height, int64_t width, int64_t step, Put put) {
+  // Everywhere bias + Σ weight · input, three by three; row y goes to put(y).
+  template <class Put> void convolve(const float *taps, const float *bias, int64_t height, int64_t width, Put put) {
     constexpr int64_t KERNEL = 3, ROWS = TOGETHER_ROWS;
     const float *inputs[ROWS + KERNEL - 1];
     float *to[ROWS];
@@ -36,9 +34,9 @@ public:
       for (int64_t i = 0; i < ROWS; ++i)
         to[i] = put(first + i);
       if (height >= ROWS)
-        convolve_rows<N, KERNEL, ROWS>(inputs, taps, bias, width, to, step);
+        convolve_rows<N, KERNEL, ROWS>(inputs, taps, bias, width, to, N);
       else
-        convolve_rows<N, KERNEL, 1>(inputs, taps, bias, width, to, step);
+        convolve_rows<N, KERNEL, 1>(inputs, taps, bias, width, to, N);
     }
   }
 
@@ -67,6 +65,7 @@ void canvas_step(const float *canvas, const float *written, const int64_t *cells
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int thread = 0; thread < threads; ++thread) {
     PaddedMap<N> sums(height, width), middle(height, width);
+    Buffer spread(of_image * N);
     for (int64_t chunk = chunks * thread / threads; chunk < chunks * (thread + 1) / threads; ++chunk) {
       const int64_t image = chunk / (channels / N), c = chunk % (channels / N) * N;
       const int64_t start = image * of_image;
@@ -77,16 +76,15 @@ void canvas_step(const float *canvas, const float *written, const int64_t *cells
         float *to = sums.at(offsets[write]);
         store<N>(to, load<N>(to) + load<N>(written + write / places * channels + c) * shares[write]);
       }
-      sums.convolve(taps1 + c * TAPS, bias1 + c, height, width, N, [&](int64_t y) { return middle.cell(y, 0); });
+      sums.convolve(taps1 + c * TAPS, bias1 + c, height, width, [&](int64_t y) { return middle.cell(y, 0); });
       for (int64_t y = 0; y < height; ++y)
         for (int64_t x = 0; x < width; ++x)
           store<N>(middle.cell(y, x), gelu<N, float>(load<N>(middle.cell(y, x))));
-      middle.convolve(taps2 + c * TAPS, bias2 + c, height, width, channels,
-                      [&](int64_t y) { return out + (start + y * width) * channels + c; });
+      middle.convolve(taps2 + c * TAPS, bias2 + c, height, width, [&](int64_t y) { return spread + y * width * N; });
       for (int64_t y = 0; y < height; ++y)
         for (int64_t x = 0; x < width; ++x) {
-          float *to = out + (start + y * width + x) * channels + c;
-          store<N>(to, load<N>(to) + load<N>(sums.cell(y, x)));
+          const int64_t cell = y * width + x;
+          store<N>(out + (start + cell) * channels + c, load<N>(spread + cell * N) + load<N>(sums.cell(y, x)));
         }
     }
   }

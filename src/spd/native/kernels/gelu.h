@@ -35,7 +35,7 @@ template <int N, class T> inline Float<N> exp2(Float<N> x) {
 
 template <int N, class T> inline Float<N> gelu(Float<N> x) {
   const Float<N> size = bounded<N>(x, 6.0f);
-  return positive<N>(x) - size * exp2<N, T>(polynomial<N>(size, Terms<T>::LOG2_TAIL));
+  return larger<N>(fill<N>(0.0f), x) - size * exp2<N, T>(polynomial<N>(size, Terms<T>::LOG2_TAIL));
 }
 
 // GELU of rows in their place, and the sum of its squares over the rows of each image.

@@ -100,8 +100,15 @@ template <int N> inline Float<N> bounded(Float<N> x, float bound) {
   return (Float<N>)(size < most ? size : most);
 }
 
-// max(x, 0); what is no number stays none.
-template <int N> inline Float<N> positive(Float<N> x) { return x < 0.0f ? fill<N>(0.0f) : x; }
+// The larger; what is no number in x stays none.
+template <int N> inline Float<N> larger(Float<N> bound, Float<N> x) {
+#ifdef __AVX512F__
+  // GCC compares and chooses, since the two might be zeros of either sign.
+  if constexpr (N == 16)
+    return (Float<N>)_mm512_max_ps((__m512)bound, (__m512)x);
+#endif
+  return x < bound ? bound : x;
+}
 
 // By halves, so that no addition waits for more than three others.
 template <int N> inline float sum(Float<N> x) {

@@ -14,6 +14,7 @@ from spd.model.linear_gelu import is_fused
 from spd.model.network import DepthNetwork
 from spd.model.packed_linear import PackedLinear
 from spd.model.spd import SPD
+from spd.native.brgemm import multiplied_types
 from spd.predictor import DepthPredictor
 from spd.runtime.answering import packed, with_bfloat16_weights
 from spd.runtime.torch_runtime import TorchModel, TorchPrecision
@@ -31,7 +32,8 @@ def test_eager_is_the_network(network: SPD) -> None:
     images, points = torch.rand(1, 3, 64, 96), torch.rand(1, 9, 2) * 60
     with torch.no_grad():
         expected = network(images, points)
-    assert torch.equal(model.decode(model.encode(images), points), expected)
+    # Products with packed weights may add up in another order.
+    torch.testing.assert_close(model.decode(model.encode(images), points), expected, rtol=1e-5, atol=0)
 
 
 def test_bfloat16_rounds_products_and_not_answers(network: SPD) -> None:
@@ -69,20 +71,39 @@ def test_bfloat16_weights_are_those_that_autocast_makes(kind: str) -> None:
     assert "depth_head.output.weight" not in rounded
 
 
-@pytest.mark.skipif(not is_fused("cpu", torch.bfloat16), reason="no product of bfloat16 in oneDNN here")
-def test_eager_bfloat16_lays_out_every_linear_layer_once(network: SPD) -> None:
-    copy = with_bfloat16_weights(network)
-    plain = {name: type(module) for name, module in copy.named_modules()}
-    layers = {name: module for name, module in packed(copy).named_modules() if isinstance(module, PackedLinear)}
-    assert {name for name, kind in plain.items() if kind is torch.nn.Linear} - set(layers) == {"depth_head.output"}
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_eager_lays_out_every_linear_layer_once(network: SPD, precision: TorchPrecision) -> None:
+    dtype = getattr(torch, precision)
+    if dtype not in multiplied_types() and not (precision == "bfloat16" and is_fused("cpu", dtype)):
+        pytest.skip(f"PyTorch's own product of {precision} is as quick here")
+    source = with_bfloat16_weights(network) if precision == "bfloat16" else network
+    copy = packed(source)
+    plain = {name: type(module) for name, module in source.named_modules()}
+    layers = {name: module for name, module in copy.named_modules() if isinstance(module, PackedLinear)}
+    left = {name for name, kind in plain.items() if kind is torch.nn.Linear} - set(layers)
+    assert {name.rpartition(".")[2] for name in left} == {"output", "gate"}  # Of one column each.
+    assert sum(name.endswith("output") for name in left) == 1
     assert {name for name in plain if name.endswith((".mlp.fc1", ".mlp.fc2"))} <= set(layers)
+    assert {name for name in layers if name.startswith("neck.projections")} == {
+        f"neck.projections.{level}.0.linear" for level in range(4)
+    }
+    assert all(tensor is source.get_parameter(name) for name, tensor in copy.named_parameters() if name in plain)
     images, points = torch.rand(1, 3, 64, 96), torch.rand(1, 9, 2) * 60
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
         first = copy(images, points)
-        kept = {name: layer._packed for name, layer in layers.items()}
+        kept = {name: (layer._packed, layer._laid_out) for name, layer in layers.items()}
         assert torch.equal(copy(images, points), first)
-    assert all(layer._packed is kept[name] for name, layer in layers.items())
-    assert sum(weights is not None for weights in kept.values()) > len(layers) / 2
+    assert all((layer._packed, layer._laid_out) == kept[name] for name, layer in layers.items())
+    used = [pair for pair in kept.values() if pair != (None, None)]
+    assert len(used) > len(layers) / 2
+
+
+def test_the_kernels_multiply_for_no_other_network() -> None:
+    """One to be compared with runs as PyTorch runs it."""
+    other = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.Conv2d(8, 8, 1))
+    assert [type(layer) for layer in packed(other)] == [torch.nn.Linear, torch.nn.Conv2d]
+    rounded = packed(with_bfloat16_weights(other))[0]
+    assert not isinstance(rounded, PackedLinear) or not rounded.by_kernels
 
 
 @pytest.mark.slow

@@ -77,7 +77,9 @@ class FeedForward(nn.Sequential):
         initialise_linear(narrow, gain=RESIDUAL_GAIN)
         super().__init__(widen, nn.GELU(), narrow)
 
-    def forward(self, input: Float[Tensor, "*N D"], added: Float[Tensor, "*N D"] | None = None) -> Float[Tensor, "*N D"]:
+    def forward(
+        self, input: Float[Tensor, "*N D"], added: Float[Tensor, "*N D"] | None = None
+    ) -> Float[Tensor, "*N D"]:
         """Of ``input``, plus what is added."""
         widen, _, narrow = self
         assert isinstance(widen, nn.Linear)

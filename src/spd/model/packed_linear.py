@@ -34,10 +34,10 @@ def linear(
     if packed is None:
         result = _by_pytorch(layer, rows, gelu)
         return result if added is None else added + result
-    joined = added if added is not None and added.dtype == packed.dtype else None
-    bias = None if layer.bias is None else cast(layer.bias, packed.dtype)
-    result = native.linear(cast(rows, packed.dtype), packed, bias, joined, gelu=gelu)
-    return result if joined is added else added + result
+    rows, bias = cast(rows, packed.dtype), None if layer.bias is None else cast(layer.bias, packed.dtype)
+    if added is None or added.dtype == packed.dtype:
+        return native.linear(rows, packed, bias, added, gelu=gelu)
+    return added + native.linear(rows, packed, bias, gelu=gelu)
 
 
 def packed_weight(layer: nn.Linear | nn.Conv2d, rows: Float[Tensor, "*N D"]) -> Float[Tensor, "W C"] | None:
@@ -61,7 +61,9 @@ def packed_weight(layer: nn.Linear | nn.Conv2d, rows: Float[Tensor, "*N D"]) -> 
     if not native.multiplies(rows, in_features, dtype) or (isinstance(layer, PackedLinear) and not layer.by_kernels):
         return None
     # A compiler whose weights are constants packs them once.
-    return layer.packed() if is_packed else native.pack(layer.weight.flatten(1).to(dtype))
+    if isinstance(layer, PackedLinear) and is_packed:
+        return layer.packed()
+    return native.pack(layer.weight.flatten(1).to(dtype))
 
 
 def is_watched(layer: nn.Module) -> bool:
@@ -94,17 +96,24 @@ class PackedLinear(nn.Linear):
     """
 
     by_kernels: bool
-    """Whether those may multiply."""
     _packed: Tensor | None = None
     _laid_out: Tensor | None = None
 
     @classmethod
-    def of(cls, layer: nn.Linear | nn.Conv2d, *, by_kernels: bool = True) -> PackedLinear:
-        """With the parameters of a linear layer or of a 1×1 convolution."""
+    def of(cls, layer: nn.Linear | nn.Conv2d, *, weight: Tensor | None = None, by_kernels: bool = True) -> PackedLinear:
+        """With the parameters of a linear layer or of a 1×1 convolution.
+
+        Args:
+            layer: what it stands for.
+            weight: (W, C); None is that of ``layer``.
+            by_kernels: whether the kernels may multiply.
+        """
         packed = cls.__new__(cls)
         nn.Module.__init__(packed)
-        packed.out_features, packed.in_features = layer.weight.shape[:2]
-        packed.weight = layer.weight if layer.weight.ndim == 2 else nn.Parameter(layer.weight.flatten(1))
+        if weight is None:
+            weight = layer.weight if layer.weight.ndim == 2 else layer.weight.flatten(1)
+        packed.out_features, packed.in_features = weight.shape
+        packed.weight = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight, requires_grad=False)
         packed.bias = layer.bias
         packed.by_kernels = by_kernels
         return packed.train(layer.training)

@@ -23,10 +23,8 @@ class PatchLinear(nn.Module):
         super().__init__()
         assert is_of_patches(source), source
         self.side = source.kernel_size[0]
-        flat = nn.Linear(1, 1)
-        flat.weight = nn.Parameter(source.weight.detach().permute(0, 2, 3, 1).flatten(1), requires_grad=False)
-        flat.bias = source.bias
-        self.linear = PackedLinear.of(flat, by_kernels=by_kernels)
+        flat = source.weight.detach().permute(0, 2, 3, 1).flatten(1)
+        self.linear = PackedLinear.of(source, weight=flat, by_kernels=by_kernels)
 
     def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
         """(H, W) to (H / k, W / k), rounded down."""
@@ -39,13 +37,11 @@ class PatchLinear(nn.Module):
         return self.linear(cells).permute(0, 3, 1, 2)
 
 
-def is_of_patches(layer: nn.Module) -> bool:
-    """Whether ``layer`` is a convolution that this one can stand for, and should: of three channels patches are laid out
-    more slowly than they are convolved.
+def is_of_patches(layer: nn.Conv2d) -> bool:
+    """Whether a :class:`PatchLinear` can stand for ``layer``, and should: of three channels, patches take longer to lay
+    out than to convolve.
     """
-    if not isinstance(layer, nn.Conv2d) or layer.groups != 1 or layer.padding_mode != "zeros":
-        return False
-    if layer.in_channels < native.LANES:
+    if layer.groups != 1 or layer.padding_mode != "zeros" or layer.in_channels < native.LANES:
         return False
     side = layer.kernel_size[0]
     return layer.kernel_size == layer.stride == (side, side) and (layer.padding, layer.dilation) == ((0, 0), (1, 1))

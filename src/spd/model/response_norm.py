@@ -107,14 +107,14 @@ class ResponseNormMlp(nn.Module):
         """The whole feed-forward in two passes over its widest map; None where the kernels do not answer."""
         if not self.is_gelu or (added is not None and added.dtype != product_dtype(rows)):
             return None
-        weights = [packed_weight(layer, rows) for layer in (self.fc1, self.fc2)]
-        if weights[0] is None or weights[1] is None:
+        weight1, weight2 = packed_weight(self.fc1, rows), packed_weight(self.fc2, rows)
+        if weight1 is None or weight2 is None:
             return None
-        dtype = weights[0].dtype
-        biases = [cast(layer.bias, dtype) for layer in (self.fc1, self.fc2)]
-        wide, squares = native.widen(cast(rows, dtype), weights[0], biases[0])
-        grn = self.grn
-        return native.narrow(wide, squares, grn.weight, grn.bias, grn.eps, weights[1], biases[1], added)
+        dtype, grn, bias1, bias2 = weight1.dtype, self.grn, self.fc1.bias, self.fc2.bias
+        assert bias1 is not None
+        assert bias2 is not None
+        wide, squares = native.widen(cast(rows, dtype), weight1, cast(bias1, dtype))
+        return native.narrow(wide, squares, grn.weight, grn.bias, grn.eps, weight2, cast(bias2, dtype), added)
 
     def _widen(self, rows: Float[Tensor, "B N C"]) -> tuple[Float[Tensor, "B N W"], Float[Tensor, "B W"] | None]:
         """GELU(W₁ x + b₁), and the sums of its squares where they come with it."""

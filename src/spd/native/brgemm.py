@@ -36,7 +36,9 @@ def multiplied_types() -> frozenset[torch.dtype]:
         }
     except (OSError, AttributeError):
         return frozenset()
-    return frozenset(dtype for dtype, product in products.items() if quick[dtype] and _taken(kernels, dtype, product, release))
+    return frozenset(
+        dtype for dtype, product in products.items() if quick[dtype] and _taken(kernels, dtype, product, release)
+    )
 
 
 def _exported(pytorch: ctypes.CDLL, name: str, parameters: str) -> ctypes.c_void_p:

@@ -93,4 +93,3 @@ def call_product(name: str, first: Tensor, *arguments: Argument) -> None:
         raise RuntimeError(
             f"PyTorch refused a product of {first.dtype} that it computed before; SPD_NATIVE=0 does without such calls"
         )
-

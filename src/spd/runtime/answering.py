@@ -42,7 +42,7 @@ def packed(network: nn.Module) -> nn.Module:
                 continue
             if type(child) is nn.Linear or (isinstance(module, ResponseNormMlp) and name in ("fc1", "fc2")):
                 setattr(module, name, PackedLinear.of(child, by_kernels=own))
-            elif own and is_of_patches(child):
+            elif own and isinstance(child, nn.Conv2d) and is_of_patches(child):
                 setattr(module, name, PatchLinear(child, by_kernels=own))
     return copied
 

@@ -53,6 +53,7 @@ void canvas_step(const float *canvas, const float *written, const int64_t *cells
                  int64_t images, int64_t height, int64_t width, int64_t channels, int64_t queries, int64_t places,
                  int threads) {
   constexpr int64_t TAPS = 9;
+  constexpr int64_t AHEAD = 16; // Cells of a map of all channels lie too far apart for the processor to foresee.
   Buffer taps1(TAPS * channels), taps2(TAPS * channels);
   by_tap<N>(weights1, TAPS, channels, taps1 + 0);
   by_tap<N>(weights2, TAPS, channels, taps2 + 0);
@@ -69,12 +70,17 @@ void canvas_step(const float *canvas, const float *written, const int64_t *cells
     for (int64_t chunk = chunks * thread / threads; chunk < chunks * (thread + 1) / threads; ++chunk) {
       const int64_t image = chunk / (channels / N), c = chunk % (channels / N) * N;
       const int64_t start = image * of_image;
+      const float *const from = canvas + start * channels + c;
+      float *const to = out + start * channels + c;
       for (int64_t y = 0; y < height; ++y)
-        for (int64_t x = 0; x < width; ++x)
-          store<N>(sums.cell(y, x), load<N>(canvas + (start + y * width + x) * channels + c));
+        for (int64_t x = 0; x < width; ++x) {
+          const int64_t cell = y * width + x;
+          __builtin_prefetch(from + (cell + AHEAD) * channels);
+          store<N>(sums.cell(y, x), load<N>(from + cell * channels));
+        }
       for (int64_t write = image * writes; write < (image + 1) * writes; ++write) {
-        float *to = sums.at(offsets[write]);
-        store<N>(to, load<N>(to) + load<N>(written + write / places * channels + c) * shares[write]);
+        float *cell = sums.at(offsets[write]);
+        store<N>(cell, load<N>(cell) + load<N>(written + write / places * channels + c) * shares[write]);
       }
       sums.convolve(taps1 + c * TAPS, bias1 + c, height, width, [&](int64_t y) { return middle.cell(y, 0); });
       for (int64_t y = 0; y < height; ++y)
@@ -84,7 +90,8 @@ void canvas_step(const float *canvas, const float *written, const int64_t *cells
       for (int64_t y = 0; y < height; ++y)
         for (int64_t x = 0; x < width; ++x) {
           const int64_t cell = y * width + x;
-          store<N>(out + (start + cell) * channels + c, load<N>(spread + cell * N) + load<N>(sums.cell(y, x)));
+          __builtin_prefetch(to + (cell + AHEAD) * channels, 1);
+          store<N>(to + cell * channels, load<N>(spread + cell * N) + load<N>(sums.cell(y, x)));
         }
     }
   }

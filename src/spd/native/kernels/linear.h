@@ -62,6 +62,7 @@ bool linear(const T *rows, const T *packed, const T *bias, const T *added, T *ou
 template <int N, class T>
 bool widen(const T *rows, const T *packed, const T *bias, T *out, float *squares, int64_t images, int64_t length,
            int64_t inner, int64_t columns, int threads) {
+  constexpr int64_t AHEAD = 8; // Rows.
   const int64_t all = images * columns;
   Buffer partial(threads * all);
   std::fill_n(partial + 0, threads * all, 0.0f);
@@ -73,8 +74,11 @@ bool widen(const T *rows, const T *packed, const T *bias, T *out, float *squares
       // Of one tile, so that float32 adds numbers of like size.
       Float<N> sum = fill<N>(0.0f);
       for (int64_t r = 0; r < tall; ++r) {
+        T *const to = out + (image * length + row + r) * columns + column + c;
+        // The map is wider than the caches, and the processor alone fetches too late.
+        __builtin_prefetch(to + AHEAD * columns, 1);
         const Float<N> value = gelu<N, T>(load<N>(tile + r * wide + c) + shift);
-        store<N>(out + (image * length + row + r) * columns + column + c, value);
+        store<N>(to, value);
         sum += value * value;
       }
       store<N>(total + c, load<N>(total + c) + sum);

@@ -71,9 +71,9 @@ LIMITS = {"float32": Limits(1e-4, 1e-4, 1e-4), "bfloat16": Limits(5e-3, 2e-2, 1e
 def main(options: Options) -> int:
     """Compare; 1 where a limit is passed."""
     dataset = RGBDDataset(options.data, [options.split])
-    reference = spd.load(options.checkpoint, device="cpu")
-    if options.size is not None:
-        reference = Predictor.from_model(_resized(reference, options.size))
+    loaded: Any = spd.load(options.checkpoint, device="cpu").model
+    network = loaded.source if options.size is None else _resized(loaded.source, options.size)
+    reference = Predictor.from_model(network)
     number = min(options.images, len(dataset))
     dataset.frames = [dataset.frames[index * len(dataset) // number] for index in range(number)]
     with native.disabled():
@@ -130,8 +130,7 @@ def _predictor(reference: Predictor, engine: str, folder: Path) -> Predictor:
     return load_exported(package, runtime, precision=precision)  # type: ignore[arg-type]
 
 
-def _resized(predictor: Predictor, size: tuple[int, int]) -> SPD:
-    network: Any = predictor.model
+def _resized(network: SPD, size: tuple[int, int]) -> SPD:
     resized = SPD(replace(network.config, train_size=size))
     resized.load_state_dict(network.state_dict())
     return resized

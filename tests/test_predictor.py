@@ -532,7 +532,7 @@ class TestMode:
         with pytest.warns(UserWarning, match="was trained with joint queries; with anchored ones"):
             anchored = load(folder, device="cpu", interaction="anchored")
         assert not anchored.joint
-        assert anchored.model.config.canvas_reduction == "bilinear"
+        assert anchored.model.source.config.canvas_reduction == "bilinear"
         together = anchored(image, POINTS)
         np.testing.assert_allclose(anchored(image, POINTS[2:3]), together[2:3], rtol=1e-5)
         assert not np.allclose(load(folder, device="cpu")(image, POINTS), together, rtol=1e-3)

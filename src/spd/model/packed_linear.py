@@ -53,11 +53,8 @@ def packed_weight(layer: nn.Linear | nn.Conv2d, rows: Float[Tensor, "*N D"]) -> 
         return None
     dtype = product_dtype(rows)
     is_packed = isinstance(layer, PackedLinear) and layer.by_kernels and layer.weight.dtype == dtype
-    if not torch.compiler.is_compiling():
-        # One row in float32 is a product of a matrix and a vector, which PyTorch starts sooner.
-        fewest = _ROWS_THAT_PAY if not is_packed else 2 if dtype == torch.float32 else 1
-        if rows.shape[:-1].numel() < fewest:
-            return None
+    if not torch.compiler.is_compiling() and rows.shape[:-1].numel() < (1 if is_packed else _ROWS_THAT_PAY):
+        return None
     if not native.multiplies(rows, in_features, dtype) or (isinstance(layer, PackedLinear) and not layer.by_kernels):
         return None
     # A compiler whose weights are constants packs them once.
@@ -72,8 +69,7 @@ def is_watched(layer: nn.Module) -> bool:
 
 
 def _by_pytorch(layer: nn.Linear | nn.Conv2d, rows: Tensor, gelu: bool) -> Tensor:
-    one = not torch.compiler.is_compiling() and rows.numel() == layer.weight.shape[1]
-    if isinstance(layer, nn.Linear) and (one or is_watched(layer)):
+    if isinstance(layer, nn.Linear) and is_watched(layer):
         wide = nn.Linear.forward(layer, rows) if isinstance(layer, PackedLinear) else layer(rows)
         return F.gelu(wide) if gelu else wide
     weight = layer.weight.flatten(1)

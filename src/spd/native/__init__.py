@@ -1,6 +1,6 @@
 """Kernels for answering on a CPU, compiled where there is a C++ compiler; elsewhere PyTorch's operators answer."""
 
-from spd.native.calls import LANES, disabled, multiplies, serves
+from spd.native.calls import LANES, at_hand, disabled, multiplies, serves
 from spd.native.operators import (
     canvas_step,
     deformable_read,
@@ -12,6 +12,7 @@ from spd.native.products import attention, linear, narrow, pack, widen
 
 __all__ = [
     "LANES",
+    "at_hand",
     "attention",
     "canvas_step",
     "deformable_read",

@@ -29,7 +29,7 @@ def serves(features: Tensor, channels: int) -> bool:
     """
     if torch.is_grad_enabled() or torch.compiler.is_exporting() or features.device.type != "cpu":
         return False
-    return features.dtype in (torch.float32, torch.bfloat16) and channels % LANES == 0 and _at_hand()
+    return features.dtype in (torch.float32, torch.bfloat16) and channels % LANES == 0 and at_hand()
 
 
 def multiplies(features: Tensor, channels: int, dtype: torch.dtype) -> bool:
@@ -48,7 +48,8 @@ def disabled() -> Iterator[None]:
 
 
 @torch.compiler.assume_constant_result
-def _at_hand() -> bool:
+def at_hand() -> bool:
+    """Whether there are kernels, and they are not left out."""
     return not _DISABLED.get() and library() is not None
 
 

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import nn
 
+from spd import native
 from spd.model.linear_gelu import is_fused
 from spd.model.network import DepthNetwork
 from spd.model.packed_linear import PackedLinear
@@ -34,7 +35,7 @@ def packed(network: nn.Module) -> nn.Module:
     The second layout of their weights is made at their first call, and takes as much memory as the first. The kernels
     multiply for SPD's own networks only: another is run as PyTorch runs it, to be compared with.
     """
-    own = isinstance(network, DepthNetwork)
+    own = isinstance(network, DepthNetwork) and native.at_hand()
     copied = copy.deepcopy(network, {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())})
     for module in list(copied.modules()):
         for name, child in module.named_children():

@@ -51,9 +51,9 @@ def load(
 
 def run_by_torch(predictor: Predictor, mode: TorchMode, precision: Precision) -> Predictor:
     """A predictor whose model is a network, with that network compiled or in another precision; see :func:`load`."""
-    if (mode, precision) == ("eager", "float32"):
-        return predictor
     assert isinstance(predictor.model, nn.Module), type(predictor.model)
+    if (mode, precision) == ("eager", "float32") and predictor.device.type != "cpu":
+        return predictor
     return replace(predictor, model=TorchModel(predictor.model, mode, precision))
 
 

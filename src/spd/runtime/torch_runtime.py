@@ -30,6 +30,8 @@ class TorchModel:
     def __init__(self, network: nn.Module, mode: TorchMode = "eager", precision: TorchPrecision = "float32") -> None:
         if precision == "bfloat16":
             network = with_bfloat16_weights(network)
+        self.source = network
+        """With the weights as they are, before :func:`spd.runtime.answering.packed` lays them out."""
         self.network = network = packed(network)
         self.device = next(network.parameters()).device
         self.mode: TorchMode = mode

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from tests.native.support import PRECISIONS, THREADS, WIDTHS, assert_near, threads_set
 
 from spd import native
 from spd.model.deformable_attention import deformable_read_reference
@@ -18,27 +15,6 @@ from spd.model.spatial_canvas import SpatialCanvas, canvas_places
 from spd.model.value_table import ValueTable
 
 pytestmark = pytest.mark.usefixtures("kernels")
-PRECISIONS = st.sampled_from([torch.float32, torch.bfloat16])
-THREADS = st.integers(1, 3)
-WIDTHS = st.sampled_from([8, 16, 24, 40, 48])
-"""Multiples of eight and of sixteen: vectors are of either width."""
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _assert_near(found: Tensor, exact: Tensor, dtype: torch.dtype) -> None:
-    """To float32's rounding; to bfloat16's only where that is what the result is rounded to."""
-    assert found.dtype == dtype
-    relative, absolute = {torch.float32: (2e-6, 1e-5), torch.bfloat16: (2**-8, 1e-3)}[dtype]
-    torch.testing.assert_close(found.double(), exact, rtol=relative, atol=absolute)
 
 
 @settings(max_examples=40, deadline=None)
@@ -50,10 +26,10 @@ def test_gelu_and_its_squares(images: int, length: int, width: int, dtype: torch
     generator = torch.Generator().manual_seed(seed)
     rows = (3 * torch.randn(images, length, width, generator=generator)).to(dtype)
     exact = F.gelu(rows.double())
-    with _threads(threads), torch.inference_mode():
+    with threads_set(threads), torch.inference_mode():
         found = rows.clone()
         squares = native.gelu_with_squares_(found)
-    _assert_near(found, exact, dtype)
+    assert_near(found, exact, dtype)
     assert squares.dtype == torch.float32
     tolerance = {torch.float32: 3e-6, torch.bfloat16: 1e-3}[dtype]
     torch.testing.assert_close(squares.double(), exact.square().sum(1), rtol=tolerance, atol=1e-6)
@@ -98,9 +74,9 @@ def test_convolution_and_norm(images: int, height: int, columns: int, width: int
         maps.permute(0, 3, 1, 2).double(), weight.double(), bias.double(), padding=3, groups=width
     ).permute(0, 2, 3, 1)
     exact = F.layer_norm(convolved, (width,), scale.double(), shift.double(), 1e-3)
-    with _threads(threads), torch.inference_mode():
+    with threads_set(threads), torch.inference_mode():
         found = native.depthwise_norm(maps, weight, bias, scale, shift, 1e-3)
-    _assert_near(found, exact, dtype)
+    assert_near(found, exact, dtype)
 
 
 @settings(max_examples=40, deadline=None)
@@ -119,14 +95,14 @@ def test_a_step_of_the_canvas(images: int, height: int, columns: int, queries: i
     hidden[~mask] = torch.inf
     before = canvas.clone()
     places = canvas_places(points, height, columns, reduction, "center", mask)
-    with _threads(threads), torch.inference_mode():
+    with threads_set(threads), torch.inference_mode():
         found = module.write(canvas, places, hidden)
     assert torch.equal(canvas, before)
     # float64 has no kernel: the plain form.
     exact = module.double().write(
         canvas.double(), canvas_places(points.double(), height, columns, reduction, "center", mask), hidden.double()
     )
-    _assert_near(found, exact.detach(), torch.float32)
+    assert_near(found, exact.detach(), torch.float32)
 
 
 @settings(max_examples=40, deadline=None)
@@ -149,9 +125,9 @@ def test_deformable_reads(images: int, sizes, queries: int, heads: int, points: 
     cells = references[:, :, None, :, None, :] + offsets
     weights = scores.double().softmax(-1).unflatten(-1, (len(sizes), points))
     exact = deformable_read_reference([value.double() for value in maps], cells.double(), weights)
-    with _threads(threads), torch.inference_mode():
+    with threads_set(threads), torch.inference_mode():
         found = native.deformable_read(*ValueTable.of(maps), references, offsets, scores)
-    _assert_near(found, exact, dtype)
+    assert_near(found, exact, dtype)
 
 
 @settings(max_examples=40, deadline=None)
@@ -169,9 +145,9 @@ def test_weighted_rows(size: int, reads: int, places: int, width: int, dtype, in
     table, weights = torch.randn(size, width).to(dtype), torch.randn(reads, places)
     rows = torch.randint(size, (reads, places), dtype=index)
     exact = (table.double()[rows.long()] * weights.double().unsqueeze(2)).sum(1)
-    with _threads(threads), torch.inference_mode():
+    with threads_set(threads), torch.inference_mode():
         found = native.weighted_rows(table, rows, weights)
-    _assert_near(found, exact, dtype)
+    assert_near(found, exact, dtype)
 
 
 def test_a_position_that_is_no_number_reads_none_and_scores_may_be_of_any_size():

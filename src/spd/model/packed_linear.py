@@ -30,7 +30,7 @@ def linear(
         gelu: whether GELU follows.
         added: None is nothing.
     """
-    packed = packed_weight(layer, rows)
+    packed = None if _is_one_row(layer, rows) else packed_weight(layer, rows)
     if packed is None:
         result = _by_pytorch(layer, rows, gelu)
         return result if added is None else added + result
@@ -68,9 +68,16 @@ def is_watched(layer: nn.Module) -> bool:
     return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
+def _is_one_row(layer: nn.Linear | nn.Conv2d, rows: Tensor) -> bool:
+    """In float32 that is a product of a matrix and a vector, which PyTorch starts sooner."""
+    if torch.compiler.is_compiling() or not isinstance(layer, PackedLinear):
+        return False
+    return rows.numel() == layer.in_features and layer.weight.dtype == torch.float32
+
+
 def _by_pytorch(layer: nn.Linear | nn.Conv2d, rows: Tensor, gelu: bool) -> Tensor:
-    if isinstance(layer, nn.Linear) and is_watched(layer):
-        wide = nn.Linear.forward(layer, rows) if isinstance(layer, PackedLinear) else layer(rows)
+    if isinstance(layer, nn.Linear) and (is_watched(layer) or _is_one_row(layer, rows)):
+        wide = F.linear(rows, layer.weight, layer.bias) if isinstance(layer, PackedLinear) else layer(rows)
         return F.gelu(wide) if gelu else wide
     weight = layer.weight.flatten(1)
     if isinstance(layer, PackedLinear):

@@ -21,6 +21,7 @@ from spd.coordinates import (
 )
 from spd.model.attention import RESIDUAL_GAIN, initialise_linear
 from spd.model.packed_linear import is_watched
+from spd.model.precision import product_dtype
 
 
 class CanvasPlaces(NamedTuple):
@@ -199,9 +200,10 @@ class CanvasAccess(nn.Module):
 
     def _gate(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B K 1"]:
         normed = self.norm(hidden)
-        if torch.compiler.is_exporting() or torch.is_grad_enabled() or is_watched(self.gate):
+        plain = torch.compiler.is_exporting() or torch.is_grad_enabled() or is_watched(self.gate)
+        if plain or not (torch.compiler.is_compiling() or product_dtype(normed) == torch.bfloat16):
             return self.gate(normed)
-        # A compiler joins a sum with the norm before it; a product with one column takes longer than either.
+        # A compiler joins a sum with the norm before it, and in bfloat16 a product with one column takes longer.
         dtype = location_dtype(normed)
         return (normed.to(dtype) * self.gate.weight[0].to(dtype)).sum(-1, keepdim=True) + self.gate.bias.to(dtype)
 

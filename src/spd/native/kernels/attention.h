@@ -70,8 +70,8 @@ private:
   int64_t per_value = 0;
 };
 
-// The exponentials of factor · (scores − their greatest), to be divided by their sum, which is returned. Weights may lie
-// where the scores do.
+// The exponentials of factor · (scores − their greatest), to be divided by their sum, which is returned. Weights may
+// lie where the scores do.
 template <int N, class T>
 inline float exponentials(const float *scores, float factor, int64_t size, T *weights) {
   constexpr float LOG2_E = 1.442695041f, LEAST = -126.0f; // 2^LEAST is the least normal number.

@@ -46,7 +46,8 @@ private:
 };
 
 // canvas, out: (images, height, width, channels). written: (queries, channels), as many for each image. cells, shares:
-// (queries, places): cells as rows of the canvases of all images, a query's on that of its own. weights: (channels, 3, 3). biases: (channels).
+// (queries, places): cells as rows of the canvases of all images, a query's on that of its own. weights: (channels, 3,
+// 3). biases: (channels).
 template <int N>
 void canvas_step(const float *canvas, const float *written, const int64_t *cells, const float *shares,
                  const float *weights1, const float *bias1, const float *weights2, const float *bias2, float *out,

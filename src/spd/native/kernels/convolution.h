@@ -15,8 +15,10 @@ constexpr int64_t TOGETHER_ROWS = 1, TOGETHER_PIXELS = 4;
 
 // Weights (channels, taps) as (channels / N, taps, N).
 template <int N> inline void by_tap(const float *weights, int64_t taps, int64_t channels, float *to) {
+  const auto *from = reinterpret_cast<const uint32_t *>(weights);
+  auto *tapwise = reinterpret_cast<uint32_t *>(to);
   for (int64_t at = 0; at < channels * taps; at += N * taps)
-    pack_block(reinterpret_cast<const uint32_t *>(weights + at), taps, N, taps, reinterpret_cast<uint32_t *>(to + at), N);
+    pack_block(from + at, taps, N, taps, tapwise + at, N);
 }
 
 // bias + Σ weight · input for Rows × Pixels. inputs: the rows that these read, from the leftmost pixel; those outside

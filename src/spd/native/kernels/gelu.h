@@ -52,7 +52,8 @@ void gelu_with_squares(T *rows, float *squares, int64_t images, int64_t length, 
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int thread = 0; thread < threads; ++thread) {
     Buffer sums(channels);
-    for (int64_t block = images * blocks * thread / threads; block < images * blocks * (thread + 1) / threads; ++block) {
+    const int64_t all = images * blocks;
+    for (int64_t block = all * thread / threads; block < all * (thread + 1) / threads; ++block) {
       const int64_t image = block / blocks, first = block % blocks * BLOCK;
       T *at = rows + (image * length + first) * channels;
       std::fill_n(sums + 0, channels, 0.0f);

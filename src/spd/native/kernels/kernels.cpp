@@ -26,7 +26,8 @@ template <class T> static bool multiplies() {
   float found[SIZE * SIZE] = {};
   for (T &one : ones)
     spd::store<1>(&one, spd::fill<1>(1.0f));
-  const bool done = spd::on_threads<T>(1, [&](int) { spd::multiply<T>(SIZE, SIZE, SIZE, ones, SIZE, ones, SIZE, found, SIZE); });
+  const bool done = spd::on_threads<T>(
+      1, [&](int) { spd::multiply<T>(SIZE, SIZE, SIZE, ones, SIZE, ones, SIZE, found, SIZE); });
   return done && found[0] == SIZE && found[SIZE * SIZE - 1] == SIZE;
 }
 
@@ -78,8 +79,8 @@ extern "C" bool take_products_bfloat16(spd::Multiply<BFloat16> multiply, void (*
   extern "C" bool narrow_##suffix(const T *rows, const float *squares, const float *gamma, const float *beta,          \
                                   float eps, const T *packed, const T *bias, const T *added, T *out, int64_t images,   \
                                   int64_t length, int64_t inner, int64_t columns, int threads) {                       \
-    WIDEST(columns | inner, (spd::narrow<N, T>(rows, squares, gamma, beta, eps, packed, bias, added, out, images, length,      \
-                                       inner, columns, threads)))                                                      \
+    WIDEST(columns | inner, (spd::narrow<N, T>(rows, squares, gamma, beta, eps, packed, bias, added, out, images,      \
+                                               length, inner, columns, threads)))                                      \
   }                                                                                                                    \
   extern "C" bool attention_##suffix(const T *query, const T *key, const T *value, T *out, const int64_t *strides,     \
                                      int64_t images, int64_t heads, int64_t queries, int64_t keys, int64_t width,      \

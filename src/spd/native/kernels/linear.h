@@ -95,14 +95,16 @@ bool widen(const T *rows, const T *packed, const T *bias, T *out, float *squares
 
 // N columns of a row, in bfloat16 of a pair of rows.
 template <int N>
-inline void scale_weights(const float *from, float *to, int64_t column, const float *scale, const float *beta, float *sums) {
+inline void scale_weights(const float *from, float *to, int64_t column, const float *scale, const float *beta,
+                          float *sums) {
   const Float<N> weight = load<N>(from + column);
   store<N>(sums, load<N>(sums) + weight * beta[0]);
   store<N>(to + column, weight * scale[0]);
 }
 
 template <int N>
-inline void scale_weights(const BFloat16 *from, BFloat16 *to, int64_t column, const float *scale, const float *beta, float *sums) {
+inline void scale_weights(const BFloat16 *from, BFloat16 *to, int64_t column, const float *scale, const float *beta,
+                          float *sums) {
   typename Lanes<N>::Bits pairs;
   std::memcpy(&pairs, from + 2 * column, sizeof pairs);
   const Float<N> even = (Float<N>)(pairs << 16), odd = (Float<N>)(pairs & 0xffff0000u);
@@ -126,9 +128,11 @@ void scaled(const T *packed, const float *scale, const float *beta, const T *bia
     float *const sums = shift + block;
     for (int64_t c = first; c < end; c += N)
       store<N>(sums + c, load<N>(bias + block + c));
-    for (int64_t k = 0; k < inner; k += PAIRS<T> ? 2 : 1)
+    for (int64_t k = 0; k < inner; k += PAIRS<T> ? 2 : 1) {
+      const int64_t row = block * inner + k * own;
       for (int64_t c = first; c < end; c += N)
-        scale_weights<N>(packed + block * inner + k * own, out + block * inner + k * own, c, scale + k, beta + k, sums + c);
+        scale_weights<N>(packed + row, out + row, c, scale + k, beta + k, sums + c);
+    }
   }
 }
 

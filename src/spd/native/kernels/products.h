@@ -1,5 +1,5 @@
-// Matrix products, by the kernels of oneDNN that PyTorch exports for the programs it compiles; and the layout of weights
-// that they read.
+// Matrix products, by the kernels of oneDNN that PyTorch exports for the programs it compiles; and the layout of
+// weights that they read.
 #pragma once
 
 #include <algorithm>

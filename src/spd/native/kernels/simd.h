@@ -41,7 +41,8 @@ struct BFloat16 {
 };
 
 // Lanes of a and b by their numbers, those of b counted on from N.
-template <int N> inline auto shuffle(typename Lanes<N>::Bits a, typename Lanes<N>::Bits b, typename Lanes<N>::Bits lanes) {
+template <int N>
+inline auto shuffle(typename Lanes<N>::Bits a, typename Lanes<N>::Bits b, typename Lanes<N>::Bits lanes) {
 #ifdef __clang__
   typename Lanes<N>::Bits chosen;
   for (int i = 0; i < N; ++i)

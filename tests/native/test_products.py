@@ -50,6 +50,19 @@ def test_linear(length, inner, columns, dtype, threads, with_bias, with_added, g
     assert_near(found, exact, dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_linear_with_weights_beyond_the_cache(dtype: torch.dtype):
+    """Their blocks are taken one after the other, each for all rows."""
+    torch.manual_seed(0)
+    rows, weight = _random(1, 150, 1464, dtype=dtype), (torch.randn(1480, 1464) / 1464**0.5).to(dtype)
+    bias = _random(1480, dtype=dtype)
+    exact = F.linear(rows.double(), weight.double(), bias.double())
+    for number in (1, 3):
+        with threads_set(number), torch.inference_mode():
+            found = native.linear(rows, native.pack(weight), bias)
+        assert_near(found, exact, dtype)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     images=st.integers(1, 3), length=st.integers(1, 140), inner=st.sampled_from([8, 40, 96]), columns=COLUMNS,

@@ -221,7 +221,7 @@ class Decoder(nn.Module):
             if number < num_layers or finish:
                 hidden = layer.attend_to(hidden, start.position, offer)
         keys, values = zip(*offered, strict=True) if offered else ((), ())
-        anchored = memory._replace(canvases=tuple(canvases), anchor_keys=keys, anchor_values=values)
+        anchored = memory.with_anchors(tuple(canvases), keys, values)
         return anchored, self._read_final(canvases[-1], start, hidden) if finish else None
 
     def _anchored(self, memory: ImageMemory, query_points: Float[Tensor, "B K 2"]) -> Float[Tensor, "B K D"]:

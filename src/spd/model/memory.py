@@ -37,6 +37,13 @@ class ImageMemory(NamedTuple):
     """Anchored only: one per decoder layer, (B, M, A, d) for A anchors in row-major order."""
     anchor_values: tuple[Tensor, ...] = ()
 
+    def with_anchors(
+        self, canvases: tuple[Tensor, ...], anchor_keys: tuple[Tensor, ...], anchor_values: tuple[Tensor, ...]
+    ) -> ImageMemory:
+        """The same with what the anchors left. (Not ``_replace``, which compilers do not follow everywhere.)"""
+        plain = (self.levels, self.values, self.l3_keys, self.l3_values, self.l4_keys, self.l4_values)
+        return ImageMemory(*plain, self.image_size, canvases, anchor_keys, anchor_values)
+
 
 class PointwiseConv2d(nn.Conv2d):
     """A 1×1 convolution as a linear layer over the channels: its map lies channel-last, to be read by rows."""

@@ -9,8 +9,8 @@ from torch import Tensor
 def product_dtype(features: Tensor) -> torch.dtype:
     """Autocast's where it is on, else that of the features."""
     device = features.device.type
-    # The meta device, where costs are counted, knows no autocast.
-    under_autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    # The meta device, where costs are counted, knows no autocast. Asking which do stops older compilers.
+    under_autocast = device != "meta" and torch.is_autocast_enabled(device)
     return torch.get_autocast_dtype(device) if under_autocast else features.dtype
 
 

@@ -51,10 +51,13 @@ def load(
 
 def run_by_torch(predictor: Predictor, mode: TorchMode, precision: Precision) -> Predictor:
     """A predictor whose model is a network, with that network compiled or in another precision; see :func:`load`."""
-    assert isinstance(predictor.model, nn.Module), type(predictor.model)
+    network = predictor.model
+    if isinstance(network, TorchModel) and network.precision == "float32":
+        network = network.source
+    assert isinstance(network, nn.Module), type(network)
     if (mode, precision) == ("eager", "float32") and predictor.device.type != "cpu":
         return predictor
-    return replace(predictor, model=TorchModel(predictor.model, mode, precision))
+    return replace(predictor, model=TorchModel(network, mode, precision))
 
 
 def load_exported(

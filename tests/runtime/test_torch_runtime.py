@@ -124,6 +124,20 @@ def test_compiled_is_the_network(interaction: Interaction, precision: TorchPreci
 
 
 @pytest.mark.slow
+def test_a_compiled_network_is_never_run_for_another() -> None:
+    """Their programs are those of the same functions, and check nothing of the network."""
+    images, points = torch.rand(1, 3, 64, 96), torch.rand(1, 9, 2) * 60
+    config = ModelConfig.atto(train_size=(64, 96))
+    networks = [SPD(replace(config, interaction=kind)).eval() for kind in ("anchored", "anchored", "joint")]
+    compiled = [TorchModel(network, "compile") for network in networks]
+    found = [model.decode(model.encode(images), points) for model in compiled]
+    for network, depths in zip(networks, found, strict=True):
+        with torch.no_grad():
+            torch.testing.assert_close(depths, network(images, points), rtol=1e-4, atol=0)
+    assert not torch.allclose(found[0], found[1], rtol=1e-3)
+
+
+@pytest.mark.slow
 def test_it_compiles_for_each_size_of_image_and_once_for_any_number_of_points() -> None:
     """In a process of its own, since the checks of shapes that tests switch on break a program into pieces."""
     script = """

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
-from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -40,15 +39,13 @@ def compiled_calls(network: nn.Module, mode: str, *, on_cuda: bool) -> tuple[Cal
     Args:
         network: its weights become constants of the programs on a CPU, laid out for its products: what is written to
             them afterwards is not seen.
-        mode: of ``torch.compile``, on CUDA.
+        mode: of ``torch.compile``.
         on_cuda: ``decode`` is then compiled for each number of points, as CUDA graphs want it.
     """
+    encode = torch.compile(network.encode, mode=mode, dynamic=False)  # type: ignore[arg-type]
+    decode = torch.compile(network.decode, mode=mode)  # type: ignore[arg-type]
     if on_cuda:
-        encode = torch.compile(network.encode, mode=mode, dynamic=False)  # type: ignore[arg-type]
-        return encode, torch.compile(network.decode, mode=mode)  # type: ignore[arg-type]
-    options = {"guard_filter_fn": _of_what_is_given}
-    encode = torch.compile(_with_code_of_its_own(network.encode), dynamic=False, options=options)  # type: ignore[arg-type]
-    decode = torch.compile(_with_code_of_its_own(network.decode), options=options)  # type: ignore[arg-type]
+        return encode, decode
 
     def encode_frozen(images: Tensor) -> Any:
         with _frozen():
@@ -64,24 +61,6 @@ def compiled_calls(network: nn.Module, mode: str, *, on_cuda: bool) -> tuple[Cal
             return decode(memory, query_points)
 
     return encode_frozen, decode_frozen
-
-
-def _of_what_is_given(guards: Sequence[Any]) -> list[bool]:
-    """Which guards stay: those on what a call is given, not the thousands on a network that is constant by then.
-
-    To check those takes a millisecond at every call.
-    """
-    return [not (guard.is_global or guard.name.startswith("L['self']")) for guard in guards]
-
-
-def _with_code_of_its_own(method: MethodType) -> MethodType:
-    """Programs belong to code. With nothing checked of the network, another's would be run for it."""
-    shared = method.__func__
-    own = FunctionType(
-        shared.__code__.replace(), shared.__globals__, shared.__name__, shared.__defaults__, shared.__closure__
-    )
-    own.__kwdefaults__ = shared.__kwdefaults__
-    return MethodType(own, method.__self__)
 
 
 @contextmanager

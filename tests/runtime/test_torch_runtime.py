@@ -125,7 +125,7 @@ def test_compiled_is_the_network(interaction: Interaction, precision: TorchPreci
 
 @pytest.mark.slow
 def test_a_compiled_network_is_never_run_for_another() -> None:
-    """Their programs are those of the same functions, and check nothing of the network."""
+    """Their programs are those of the same functions."""
     images, points = torch.rand(1, 3, 64, 96), torch.rand(1, 9, 2) * 60
     config = ModelConfig.atto(train_size=(64, 96))
     networks = [SPD(replace(config, interaction=kind)).eval() for kind in ("anchored", "anchored", "joint")]

@@ -16,7 +16,8 @@ from spd.native.library import library
 
 @lru_cache
 def multiplied_types() -> frozenset[torch.dtype]:
-    """What they multiply here quicker than PyTorch's operators do: float32 by AVX-512, bfloat16 by AMX.
+    """What they multiply here quicker than PyTorch's operators do: float32 by AVX-512, bfloat16 by AMX or
+    by the products of pairs that some processors with AVX-512 have (AVX512_BF16).
 
     Each is tried once, and is left out where a release of PyTorch has no such kernel.
     """
@@ -25,7 +26,7 @@ def multiplied_types() -> frozenset[torch.dtype]:
         return frozenset()
     quick = {
         torch.float32: torch.backends.cpu.get_cpu_capability().startswith("AVX512"),
-        torch.bfloat16: torch.cpu._is_amx_tile_supported(),
+        torch.bfloat16: torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported(),
     }
     try:
         pytorch = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))

@@ -1,4 +1,4 @@
-"""Compiling, keeping and doing without the kernels; and that the model answers the same with and without."""
+"""Compiling, keeping and doing without the kernels."""
 
 from __future__ import annotations
 
@@ -7,61 +7,27 @@ import os
 import shlex
 import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 from hatchling.builders.wheel import WheelBuilder
 
-from spd import SPD, ModelConfig, native
+from spd import native
 from spd.native import library as module
 from spd.native.brgemm import multiplied_types
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """An empty cache folder, and nothing remembered."""
+    """An empty cache folder, and nothing remembered; compiling need not take its time over quick kernels."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "_FLAGS", (*module._FLAGS, "-O0"))
     module.library.cache_clear()
     multiplied_types.cache_clear()
     yield
     module.library.cache_clear()
     multiplied_types.cache_clear()
-
-
-PRODUCTS = {"attention", "linear", "narrow", "pack", "widen"}
-KERNELS = {*native.__all__} - {"LANES", "at_hand", "disabled", "multiplies", "serves"}
-
-
-def _answers(model: SPD, images: torch.Tensor, points: torch.Tensor, context=nullcontext) -> torch.Tensor:
-    with torch.inference_mode(), context():
-        return model(images, points)
-
-
-@pytest.mark.usefixtures("kernels")
-@pytest.mark.parametrize("interaction", ["joint", "anchored"])
-def test_a_model_answers_the_same_with_and_without_them(interaction, monkeypatch: pytest.MonkeyPatch):
-    torch.manual_seed(0)
-    model = SPD(ModelConfig.atto(interaction=interaction)).eval()
-    for name, parameter in model.named_parameters():  # Much of it starts at zero, where errors would hide.
-        torch.nn.init.normal_(parameter, std=0.1) if name.endswith(("bias", "grn.weight", "second.weight")) else None
-    images, points = torch.rand(2, 3, 90, 140), torch.rand(2, 7, 2) * 80
-    called = set()
-    for name in KERNELS:
-        kernel = getattr(native, name)
-        monkeypatch.setattr(
-            native, name, lambda *a, _kernel=kernel, _name=name, **k: called.add(_name) or _kernel(*a, **k)
-        )
-    plain = _answers(model, images, points, native.disabled)
-    assert not called
-    found = _answers(model, images, points)
-    assert called == (KERNELS if torch.float32 in multiplied_types() else KERNELS - PRODUCTS)
-    assert plain.std() > 1e-3
-    torch.testing.assert_close(found, plain, rtol=2e-5, atol=0)
-    with torch.autocast("cpu", torch.bfloat16):
-        plain, found = _answers(model, images, points, native.disabled), _answers(model, images, points)
-    torch.testing.assert_close(found, plain, rtol=0.02, atol=0)
 
 
 def test_their_sources_lie_in_the_wheel():

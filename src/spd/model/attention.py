@@ -57,9 +57,12 @@ def attend(
 
 
 def _is_served(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """By the kernels, which lay out the keys first: for a single query that takes longer than asking them."""
-    several = query.shape[2] > 1 and key.shape[2] > 0 and query.dtype == key.dtype == value.dtype
-    return several and native.multiplies(query, query.shape[3], query.dtype)
+    """By the kernels; those for a single query are without products."""
+    if not key.shape[2] or not query.dtype == key.dtype == value.dtype:
+        return False
+    if query.shape[2] == 1:
+        return native.serves(query, query.shape[3])
+    return native.multiplies(query, query.shape[3], query.dtype)
 
 
 def _trains_in_bfloat16(query: Tensor) -> bool:

@@ -30,14 +30,16 @@ def linear(
         gelu: whether GELU follows.
         added: None is nothing.
     """
-    packed = None if _is_one_row(layer, rows) else packed_weight(layer, rows)
-    if packed is None:
+    multiply, weight = native.few_rows, _weight_for_few(layer, rows)
+    if weight is None:
+        multiply, weight = native.linear, packed_weight(layer, rows)
+    if weight is None:
         result = _by_pytorch(layer, rows, gelu)
         return result if added is None else added + result
-    rows, bias = cast(rows, packed.dtype), None if layer.bias is None else cast(layer.bias, packed.dtype)
-    if added is None or added.dtype == packed.dtype:
-        return native.linear(rows, packed, bias, added, gelu=gelu)
-    return added + native.linear(rows, packed, bias, gelu=gelu)
+    rows, bias = cast(rows, weight.dtype), None if layer.bias is None else cast(layer.bias, weight.dtype)
+    if added is None or added.dtype == weight.dtype:
+        return multiply(rows, weight, bias, added, gelu=gelu)
+    return added + multiply(rows, weight, bias, gelu=gelu)
 
 
 def packed_weight(layer: nn.Linear | nn.Conv2d, rows: Float[Tensor, "*N D"]) -> Float[Tensor, "W C"] | None:
@@ -68,15 +70,20 @@ def is_watched(layer: nn.Module) -> bool:
     return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
-def _is_one_row(layer: nn.Linear | nn.Conv2d, rows: Tensor) -> bool:
-    """In float32 that is a product of a matrix and a vector, which PyTorch starts sooner."""
-    if torch.compiler.is_compiling() or not isinstance(layer, PackedLinear):
-        return False
-    return rows.numel() == layer.in_features and layer.weight.dtype == torch.float32
+def _weight_for_few(layer: nn.Linear | nn.Conv2d, rows: Tensor) -> Tensor | None:
+    """The weights as they are, where few enough rows pass them; None elsewhere."""
+    if not isinstance(layer, PackedLinear) or not layer.by_kernels or layer.out_features % native.LANES:
+        return None
+    # A program for any number of points is not for one.
+    most = 1 if torch.compiler.is_compiling() else native.FEW_ROWS
+    if not 1 <= rows.shape[:-1].numel() <= most or is_watched(layer):
+        return None
+    is_ready = layer.weight.dtype == product_dtype(rows) and native.serves(rows, layer.in_features)
+    return layer.weight if is_ready else None
 
 
 def _by_pytorch(layer: nn.Linear | nn.Conv2d, rows: Tensor, gelu: bool) -> Tensor:
-    if isinstance(layer, nn.Linear) and (is_watched(layer) or _is_one_row(layer, rows)):
+    if isinstance(layer, nn.Linear) and is_watched(layer):
         wide = F.linear(rows, layer.weight, layer.bias) if isinstance(layer, PackedLinear) else layer(rows)
         return F.gelu(wide) if gelu else wide
     weight = layer.weight.flatten(1)

@@ -1,5 +1,6 @@
 """Kernels for answering on a CPU, compiled where there is a C++ compiler; elsewhere PyTorch's operators answer."""
 
+from spd.native.attention import attention
 from spd.native.calls import LANES, at_hand, disabled, multiplies, serves
 from spd.native.operators import (
     canvas_step,
@@ -8,9 +9,10 @@ from spd.native.operators import (
     gelu_with_squares_,
     weighted_rows,
 )
-from spd.native.products import attention, linear, narrow, pack, widen
+from spd.native.products import FEW_ROWS, few_rows, linear, narrow, pack, widen
 
 __all__ = [
+    "FEW_ROWS",
     "LANES",
     "at_hand",
     "attention",
@@ -18,6 +20,7 @@ __all__ = [
     "deformable_read",
     "depthwise_norm",
     "disabled",
+    "few_rows",
     "gelu_with_squares_",
     "linear",
     "multiplies",

@@ -1,7 +1,7 @@
 """The kernels' shared library: compiled once for a machine, and kept.
 
 As Triton's kernels for a GPU are, those for a CPU are compiled where they run, for the vectors that it has; it takes a
-second or two. There is none without a C++ compiler, elsewhere than on Linux, or with ``SPD_NATIVE=0`` in the
+few seconds. There is none without a C++ compiler, elsewhere than on Linux, or with ``SPD_NATIVE=0`` in the
 environment: PyTorch's own operators then do the same in more passes over memory.
 """
 

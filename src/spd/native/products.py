@@ -1,11 +1,10 @@
-"""The kernels with matrix products as PyTorch operators.
+"""The kernels of linear layers as PyTorch operators.
 
 Weights are packed first: laid out as the products read them. A compiler whose weights are constants packs them once.
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,14 +16,17 @@ from torch.utils.flop_counter import register_flop_formula
 
 from spd.native.calls import LANES, OPERATORS, call, call_product
 
+FEW_ROWS = 4
+"""With more, packed weights are quicker than those that are read as they lie."""
+
 OPERATORS.define("pack(Tensor weight) -> Tensor")
 OPERATORS.define("linear(Tensor rows, Tensor packed, Tensor? bias, Tensor? added, bool gelu) -> Tensor")
+OPERATORS.define("few_rows(Tensor rows, Tensor weight, Tensor? bias, Tensor? added, bool gelu) -> Tensor")
 OPERATORS.define("widen(Tensor rows, Tensor packed, Tensor bias) -> (Tensor, Tensor)")
 OPERATORS.define(
     "narrow(Tensor rows, Tensor squares, Tensor gamma, Tensor beta, float eps, Tensor packed, Tensor bias, "
     "Tensor? added) -> Tensor"
 )
-OPERATORS.define("attention(Tensor query, Tensor key, Tensor value) -> Tensor")
 
 
 def pack(weight: Float[Tensor, "W C"]) -> Float[Tensor, "W C"]:
@@ -54,6 +56,26 @@ def linear(
         gelu: exact, as that of :func:`spd.native.gelu_with_squares_`.
     """
     return torch.ops.spd.linear(rows, packed, bias, added, gelu)
+
+
+def few_rows(
+    rows: Float[Tensor, "*N C"],
+    weight: Float[Tensor, "W C"],
+    bias: Float[Tensor, "W"] | None = None,
+    added: Float[Tensor, "*N W"] | None = None,
+    *,
+    gelu: bool = False,
+) -> Float[Tensor, "*N W"]:
+    """:func:`linear` of weights as they are: quicker for a few rows, which wait for the weights alone.
+
+    Args:
+        rows: of the same type as all that follows.
+        weight: both sides multiples of eight.
+        bias: None is zero.
+        added: likewise.
+        gelu: as of :func:`linear`.
+    """
+    return torch.ops.spd.few_rows(rows, weight, bias, added, gelu)
 
 
 def widen(
@@ -91,19 +113,6 @@ def narrow(
     return torch.ops.spd.narrow(rows, squares, gamma, beta, eps, packed, bias, added)
 
 
-def attention(
-    query: Float[Tensor, "B M K d"], key: Float[Tensor, "B M N d"], value: Float[Tensor, "B M N d"]
-) -> Float[Tensor, "B K D"]:
-    """softmax(Q Kᵀ / √d) V with the heads merged, D = M·d head-major; softmax in float32.
-
-    Args:
-        query: float32 or bfloat16 like the others; d a multiple of eight.
-        key: at least one.
-        value: one for each key.
-    """
-    return torch.ops.spd.attention(query, key, value)
-
-
 @torch.library.impl(OPERATORS, "pack", "CPU")
 def _pack(weight: Tensor) -> Tensor:
     assert weight.shape[0] % LANES == weight.shape[1] % LANES == 0, weight.shape
@@ -120,21 +129,26 @@ def _pack_shape(weight: Tensor) -> Tensor:
 
 @torch.library.impl(OPERATORS, "linear", "CPU")
 def _linear(rows: Tensor, packed: Tensor, bias: Tensor | None, added: Tensor | None, gelu: bool) -> Tensor:
+    rows, added, out = _checked(rows, packed, bias, added)
     columns, inner = packed.shape
-    _check(rows, packed, bias, added)
-    rows = rows.contiguous()
-    out = rows.new_empty(*rows.shape[:-1], columns)
-    if added is not None:
-        assert added.shape == out.shape, (added.shape, out.shape)
-        added = added.contiguous()
     if rows.numel():
         call_product("linear", rows, packed, bias, added, out, rows.numel() // inner, inner, columns, int(gelu))
     return out
 
 
+@torch.library.impl(OPERATORS, "few_rows", "CPU")
+def _few_rows(rows: Tensor, weight: Tensor, bias: Tensor | None, added: Tensor | None, gelu: bool) -> Tensor:
+    columns, inner = weight.shape
+    assert columns % LANES == inner % LANES == 0, weight.shape
+    rows, added, out = _checked(rows, weight, bias, added)
+    call("few_rows", rows, weight.contiguous(), bias, added, out, rows.numel() // inner, inner, columns, int(gelu))
+    return out
+
+
+@torch.library.register_fake("spd::few_rows")
 @torch.library.register_fake("spd::linear")
-def _linear_shape(rows: Tensor, packed: Tensor, *_: Any) -> Tensor:
-    return rows.new_empty(*rows.shape[:-1], len(packed))
+def _linear_shape(rows: Tensor, weight: Tensor, *_: Any) -> Tensor:
+    return rows.new_empty(*rows.shape[:-1], len(weight))
 
 
 @torch.library.impl(OPERATORS, "widen", "CPU")
@@ -181,7 +195,7 @@ def _narrow_shape(
     return rows.new_empty(*rows.shape[:2], len(packed))
 
 
-@register_flop_formula([torch.ops.spd.linear, torch.ops.spd.widen])
+@register_flop_formula([torch.ops.spd.linear, torch.ops.spd.few_rows, torch.ops.spd.widen])
 def _linear_flops(rows: Sequence[int], packed: Sequence[int], *_: Any, **__: Any) -> int:
     """Two for a multiplication and addition, as PyTorch counts its own; arguments are shapes."""
     return 2 * math.prod(rows) * packed[0]
@@ -193,41 +207,14 @@ def _narrow_flops(rows: Sequence[int], *arguments: Any, **_: Any) -> int:
     return _linear_flops(rows, arguments[4])
 
 
-@torch.library.impl(OPERATORS, "attention", "CPU")
-def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    batch, heads, queries, width = query.shape
-    keys = key.shape[2]
-    assert query.dtype == key.dtype == value.dtype, (query.dtype, key.dtype, value.dtype)
-    assert width % LANES == 0, query.shape
-    assert key.shape == value.shape == (batch, heads, keys, width), (query.shape, key.shape, value.shape)
-    assert keys > 0
-    query, key, value = _laid(query), _laid(key), _laid(value)
-    out = query.new_empty(batch, queries, heads * width)
-    strides = _Strides(*query.stride()[:3], *key.stride()[:3], *value.stride()[:3])
-    if out.numel():
-        call_product("attention", query, key, value, out, strides, batch, heads, queries, keys, width)
-    return out
-
-
-_Strides = ctypes.c_int64 * 9
-
-
-def _laid(heads: Tensor) -> Tensor:
-    """With every row in one piece that begins where a pair of numbers may."""
-    image, head, row, inner = heads.stride()
-    return heads if inner == 1 and not (image | head | row) & 1 else heads.contiguous()
-
-
-@torch.library.register_fake("spd::attention")
-def _attention_shape(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    batch, heads, queries, width = query.shape
-    return query.new_empty(batch, queries, heads * width)
-
-
-@register_flop_formula(torch.ops.spd.attention)
-def _attention_flops(query: Sequence[int], key: Sequence[int], *_: Any, **__: Any) -> int:
-    """Likewise, of both products."""
-    return 4 * math.prod(query) * key[2]
+def _checked(
+    rows: Tensor, weight: Tensor, bias: Tensor | None, added: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Rows and what is added as the kernels read them, and where the result goes."""
+    _check(rows, weight, bias, added)
+    out = _linear_shape(rows, weight)
+    assert added is None or added.shape == out.shape, (added.shape, out.shape)
+    return rows.contiguous(), None if added is None else added.contiguous(), out
 
 
 def _check(rows: Tensor, packed: Tensor, *others: Tensor | None) -> None:

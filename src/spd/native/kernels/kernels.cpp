@@ -3,8 +3,10 @@
 #include "canvas.h"
 #include "deformable.h"
 #include "depthwise.h"
+#include "few_rows.h"
 #include "gelu.h"
 #include "linear.h"
+#include "one_query.h"
 #include "rows.h"
 
 using spd::BFloat16;
@@ -43,6 +45,10 @@ extern "C" bool take_products_bfloat16(spd::Multiply<BFloat16> multiply, void (*
   return multiplies<BFloat16>();
 }
 
+template <class T> static spd::Heads<T> heads_of(const T *values, const int64_t *strides) {
+  return {values, strides[0], strides[1], strides[2]};
+}
+
 #define EXPORT(T, suffix)                                                                                              \
   extern "C" void gelu_with_squares_##suffix(T *rows, float *squares, int64_t images, int64_t length,                  \
                                              int64_t channels, int threads) {                                          \
@@ -65,6 +71,11 @@ extern "C" bool take_products_bfloat16(spd::Multiply<BFloat16> multiply, void (*
                                          int64_t reads, int64_t places, int64_t channels, int threads) {               \
     WIDEST(channels, (spd::weighted_rows<N, T>(table, rows, weights, out, reads, places, channels, threads)))          \
   }                                                                                                                    \
+  extern "C" void few_rows_##suffix(const T *rows, const T *weights, const T *bias, const T *added, T *out,             \
+                                    int64_t length, int64_t inner, int64_t columns, int64_t with_gelu, int threads) {  \
+    WIDEST(columns | inner,                                                                                            \
+           (spd::few_rows<N, T>(rows, weights, bias, added, out, length, inner, columns, with_gelu, threads)))         \
+  }                                                                                                                    \
   extern "C" void pack_##suffix(const T *weights, T *packed, int64_t columns, int64_t inner, int threads) {            \
     spd::pack(weights, packed, columns, inner, threads);                                                               \
   }                                                                                                                    \
@@ -85,11 +96,14 @@ extern "C" bool take_products_bfloat16(spd::Multiply<BFloat16> multiply, void (*
   extern "C" bool attention_##suffix(const T *query, const T *key, const T *value, T *out, const int64_t *strides,     \
                                      int64_t images, int64_t heads, int64_t queries, int64_t keys, int64_t width,      \
                                      int threads) {                                                                    \
-    const auto of = [&](const T *values, int64_t i) {                                                                  \
-      return spd::Heads<T>{values, strides[3 * i], strides[3 * i + 1], strides[3 * i + 2]};                            \
-    };                                                                                                                 \
-    WIDEST(width, (spd::attention<N, T>(of(query, 0), of(key, 1), of(value, 2), out, images, heads, queries, keys,     \
-                                        width, threads)))                                                              \
+    WIDEST(width, (spd::attention<N, T>(heads_of(query, strides), heads_of(key, strides + 3),                          \
+                                        heads_of(value, strides + 6), out, images, heads, queries, keys, width,        \
+                                        threads)))                                                                     \
+  }                                                                                                                    \
+  extern "C" void one_query_##suffix(const T *query, const T *key, const T *value, T *out, const int64_t *strides,     \
+                                     int64_t images, int64_t heads, int64_t keys, int64_t width, int threads) {        \
+    WIDEST(width, (spd::one_query<N, T>(heads_of(query, strides), heads_of(key, strides + 3),                          \
+                                        heads_of(value, strides + 6), out, images, heads, keys, width, threads)))      \
   }
 
 EXPORT(float, float32)

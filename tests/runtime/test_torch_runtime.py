@@ -2,21 +2,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from spd.baselines.bilinear_mlp import BilinearMLP
 from spd.config import Interaction, ModelConfig
 from spd.model.linear_gelu import is_fused
+from spd.model.memory import ImageMemory
 from spd.model.network import DepthNetwork
 from spd.model.packed_linear import PackedLinear
 from spd.model.spd import SPD
 from spd.native.brgemm import multiplied_types
 from spd.predictor import DepthPredictor
 from spd.runtime.answering import packed, with_bfloat16_weights
+from spd.runtime.compiled import compiled_calls
 from spd.runtime.torch_runtime import TorchModel, TorchPrecision
 
 
@@ -210,3 +215,32 @@ def test_a_compiler_that_fails_is_one_clear_line(tmp_path: Path) -> None:
 def test_cuda_graphs_need_cuda(network: SPD) -> None:
     with pytest.raises(ValueError, match="cudagraphs need a CUDA device, got cpu"):
         TorchModel(network, "cudagraphs")
+
+
+def test_what_recorded_kernels_wrote_is_copied(network: SPD, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA graphs write every answer to the same place; here calls do that are written down for it."""
+
+    def recorded(call: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+        places: list[Any] = []
+
+        def replay(*arguments: Any) -> Any:
+            answer = call(*arguments)
+            places.append(answer)
+            for place, written in zip(tree_leaves(places[0]), tree_leaves(answer), strict=True):
+                if isinstance(place, torch.Tensor):
+                    place.copy_(written)
+            return places[0]
+
+        return replay
+
+    monkeypatch.setattr(torch, "compile", recorded)
+    encode, decode = compiled_calls(network, "reduce-overhead", on_cuda=True)
+    one, other = torch.rand(2, 1, 3, 64, 96)
+    points = torch.rand(1, 5, 2) * 60
+    with torch.inference_mode():
+        memories = [encode(one), encode(other)]
+        depths = [decode(memory, points) for memory in memories]
+        for images, memory, depth in zip((one, other), memories, depths, strict=True):
+            assert isinstance(memory, ImageMemory)
+            assert memory.image_size == (64, 96)
+            torch.testing.assert_close(depth, network(images, points))

@@ -18,6 +18,7 @@ from spd.model.decoder import DecoderLayer
 from spd.model.deformable_attention import DeformableAttention
 from spd.model.global_attention import GlobalAttention
 from spd.model.memory import ImageMemory
+from spd.model.query_attention import PlacedRows
 from spd.model.spatial_canvas import SpatialCanvas, shared_places
 from spd.model.spd import SPD
 from spd.model.value_table import ValueTable
@@ -97,7 +98,8 @@ def test_a_layer_is_cross_then_canvas_then_queries_then_feed_forward():
     h = layer.canvas_access.read(h, canvas, reads)
     expected_canvas = shared.write(canvas, cells, h)
     normed = layer.query_norm(h)
-    h = h + layer.query_attention(normed, position, *layer.query_attention.keys_and_values(normed, position), keep)
+    rows = PlacedRows(normed, normed + position)
+    h = h + layer.query_attention(rows.placed, *layer.query_attention.keys_and_values(rows), keep)
     h = h + layer.ffn(layer.ffn_norm(h))
     torch.testing.assert_close(result, h)
     torch.testing.assert_close(after, expected_canvas)

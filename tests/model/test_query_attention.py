@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from spd.model.query_attention import QueryAttention
+from spd.model.query_attention import PlacedRows, QueryAttention
 
 
 def _layer() -> QueryAttention:
@@ -24,7 +24,8 @@ def _inputs() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _among_themselves(layer: QueryAttention, hidden, position, keep=None):
-    return layer(hidden, position, *layer.keys_and_values(hidden, position), keep)
+    rows = PlacedRows(hidden, hidden + position)
+    return layer(rows.placed, *layer.keys_and_values(rows), keep)
 
 
 def _by_hand(layer: QueryAttention, hidden: np.ndarray, position: np.ndarray, keep: np.ndarray) -> np.ndarray:

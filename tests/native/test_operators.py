@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.native.support import PRECISIONS, THREADS, WIDTHS, assert_near, threads_set
+from torch.utils.flop_counter import FlopCounterMode
 
 from spd import native
 from spd.model.deformable_attention import deformable_read_reference
@@ -175,3 +176,20 @@ def test_none_serves_a_gradient_an_export_or_odd_channels():
         assert not native.serves(features, 12)
         assert not native.serves(features.double(), 16)
         assert not native.serves(features.to("meta"), 16)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*jit.trace:FutureWarning")
+def test_who_watches_operators_sees_them():
+    table, rows, weights = torch.rand(5, 16), torch.tensor([[1, 3]]), torch.rand(1, 2)
+    with torch.inference_mode():
+        expected = native.weighted_rows(table, rows, weights)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            native.weighted_rows(table, rows, weights)
+        assert "spd::weighted_rows" in {event.key for event in profile.key_averages()}
+        traced = torch.jit.trace(native.weighted_rows, (table, rows, weights), check_trace=False)
+        torch.testing.assert_close(traced(2 * table, rows, weights), 2 * expected)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        native.depthwise_norm(
+            torch.zeros(1, 2, 3, 8), torch.zeros(8, 1, 7, 7), torch.zeros(8), torch.zeros(8), torch.zeros(8), 1e-6
+        )
+    assert counter.get_total_flops() == 2 * 2 * 3 * 8 * 49

@@ -27,7 +27,7 @@ from spd.model.attention import FeedForward
 from spd.model.deformable_attention import DeformableAttention
 from spd.model.global_attention import GlobalAttention
 from spd.model.memory import ImageMemory
-from spd.model.query_attention import QueryAttention
+from spd.model.query_attention import PlacedRows, QueryAttention
 from spd.model.query_seed import QuerySeed
 from spd.model.spatial_canvas import CanvasAccess, CanvasPlaces, SpatialCanvas, canvas_places
 
@@ -81,8 +81,8 @@ class DecoderLayer(nn.Module):
         """
         hidden = self.look(hidden, source, canvas, canvas_reads)
         canvas = self.write(hidden, canvas, shared_canvas, places)
-        offered = self.keys_and_values(hidden, position)
-        return self.attend_to(hidden, position, offered, query_mask), canvas
+        rows = self.placed(hidden, position)
+        return self.attend_to(hidden, rows, self.keys_and_values(rows), query_mask), canvas
 
     def look(
         self,
@@ -107,23 +107,36 @@ class DecoderLayer(nn.Module):
             return canvas
         return shared_canvas.write(canvas, places, self.canvas_access.to_write(hidden))
 
-    def keys_and_values(self, hidden: Float[Tensor, "B A D"], position: Float[Tensor, "B A D"]) -> Offered:
-        """What rows offer to the attention of this layer; nothing without attention."""
+    def placed(self, hidden: Float[Tensor, "B N D"], position: Float[Tensor, "B N D"]) -> PlacedRows | None:
+        """Rows for the attention of this layer; None without attention."""
         if self.query_attention is None:
             return None
-        return self.query_attention.keys_and_values(self.query_norm(hidden), position)
+        normed = self.query_norm(hidden)
+        return PlacedRows(normed, normed + position)
+
+    def keys_and_values(self, rows: PlacedRows | None) -> Offered:
+        """What they offer to those that read them."""
+        if self.query_attention is None or rows is None:
+            return None
+        return self.query_attention.keys_and_values(rows)
 
     def attend_to(
         self,
         hidden: Float[Tensor, "B K D"],
-        position: Float[Tensor, "B K D"],
+        rows: PlacedRows | None,
         offered: Offered,
         key_mask: Bool[Tensor, "B N"] | None = None,
     ) -> Float[Tensor, "B K D"]:
-        """Attention to the rows that ``offered`` their keys and values, then the feed-forward."""
-        if self.query_attention is not None and offered is not None:
-            normed = self.query_norm(hidden)
-            hidden = self.query_attention(normed, position, *offered, key_mask, added=hidden)
+        """Attention to what was ``offered``, then the feed-forward.
+
+        Args:
+            hidden: queries.
+            rows: the same, of :meth:`placed`.
+            offered: keys and values of the rows that they read.
+            key_mask: False for padding.
+        """
+        if self.query_attention is not None and rows is not None and offered is not None:
+            hidden = self.query_attention(rows.placed, *offered, key_mask, added=hidden)
         return self.ffn(self.ffn_norm(hidden), hidden)
 
 
@@ -215,11 +228,12 @@ class Decoder(nn.Module):
         for number, (layer, source) in enumerate(self._layers_with_sources(memory, start.reference_points), start=1):
             hidden = layer.look(hidden, source, canvases[-1], start.canvas_reads)
             canvases.append(layer.write(hidden, canvases[-1], self.canvas, places))
-            offer = layer.keys_and_values(hidden, start.position)
+            rows = layer.placed(hidden, start.position)
+            offer = layer.keys_and_values(rows)
             if offer is not None:
                 offered.append(offer)
             if number < num_layers or finish:
-                hidden = layer.attend_to(hidden, start.position, offer)
+                hidden = layer.attend_to(hidden, rows, offer)
         keys, values = zip(*offered, strict=True) if offered else ((), ())
         anchored = memory.with_anchors(tuple(canvases), keys, values)
         return anchored, self._read_final(canvases[-1], start, hidden) if finish else None
@@ -233,7 +247,8 @@ class Decoder(nn.Module):
             self._layers_with_sources(memory, start.reference_points), memory.canvases[:-1], strict=True
         ):
             hidden = layer.look(hidden, source, canvas, start.canvas_reads)
-            hidden = layer.attend_to(hidden, start.position, None if offered is None else next(offered))
+            rows = layer.placed(hidden, start.position)
+            hidden = layer.attend_to(hidden, rows, None if offered is None else next(offered))
         return self._read_final(memory.canvases[-1], start, hidden)
 
     def _start(self, memory: ImageMemory, query_points: Float[Tensor, "B K 2"]) -> Start:

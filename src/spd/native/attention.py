@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from spd.native.calls import LANES, OPERATORS, call, call_product
+from spd.native.calls import LANES, OPERATORS, call, call_product, run
 
 OPERATORS.define("attention(Tensor query, Tensor key, Tensor value) -> Tensor")
 
@@ -28,7 +28,7 @@ def attention(
         key: at least one.
         value: one for each key.
     """
-    return torch.ops.spd.attention(query, key, value)
+    return run("attention", _attention, query, key, value)
 
 
 @torch.library.impl(OPERATORS, "attention", "CPU")

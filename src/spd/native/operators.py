@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from spd.native.calls import LANES, OPERATORS, call
+from spd.native.calls import LANES, OPERATORS, call, run
 
 OPERATORS.define("gelu_with_squares_(Tensor(a!) rows) -> Tensor")
 OPERATORS.define(
@@ -39,7 +39,7 @@ def gelu_with_squares_(rows: Float[Tensor, "B N C"]) -> Float[Tensor, "B C"]:
     Args:
         rows: contiguous, float32 or bfloat16.
     """
-    return torch.ops.spd.gelu_with_squares_(rows)
+    return run("gelu_with_squares_", _gelu_with_squares, rows)
 
 
 def depthwise_norm(
@@ -60,7 +60,7 @@ def depthwise_norm(
         shift: of the normalisation.
         eps: of the normalisation, added to the variance.
     """
-    return torch.ops.spd.depthwise_norm(maps, weight, bias, scale, shift, eps)
+    return run("depthwise_norm", _depthwise_norm, maps, weight, bias, scale, shift, eps)
 
 
 def canvas_step(
@@ -85,7 +85,7 @@ def canvas_step(
         weight2: of the second.
         bias2: likewise.
     """
-    return torch.ops.spd.canvas_step(canvas, written, cells, shares, weight1, bias1, weight2, bias2)
+    return run("canvas_step", _canvas_step, canvas, written, cells, shares, weight1, bias1, weight2, bias2)
 
 
 def deformable_read(
@@ -106,14 +106,14 @@ def deformable_read(
         scores: of all samples of a head, before the softmax.
     """
     flat = [side for size in sizes for side in size]
-    return torch.ops.spd.deformable_read(values, flat, references, offsets, scores)
+    return run("deformable_read", _deformable_read, values, flat, references, offsets, scores)
 
 
 def weighted_rows(
     table: Float[Tensor, "R C"], rows: Int[Tensor, "N S"], weights: Float[Tensor, "N S"]
 ) -> Float[Tensor, "N C"]:
     """Σ over s of weight · row, in float32; as the table's numbers are, float32 or bfloat16, so will the result be."""
-    return torch.ops.spd.weighted_rows(table, rows, weights)
+    return run("weighted_rows", _weighted_rows, table, rows, weights)
 
 
 @torch.library.impl(OPERATORS, "gelu_with_squares_", "CPU")

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from spd.native.calls import LANES, OPERATORS, call, call_product
+from spd.native.calls import LANES, OPERATORS, call, call_product, run
 
 FEW_ROWS = 4
 """With more, packed weights are quicker than those that are read as they lie."""
@@ -35,7 +35,7 @@ def pack(weight: Float[Tensor, "W C"]) -> Float[Tensor, "W C"]:
     Args:
         weight: float32 or bfloat16, both sides multiples of eight.
     """
-    return torch.ops.spd.pack(weight)
+    return run("pack", _pack, weight)
 
 
 def linear(
@@ -55,7 +55,7 @@ def linear(
         added: likewise.
         gelu: exact, as that of :func:`spd.native.gelu_with_squares_`.
     """
-    return torch.ops.spd.linear(rows, packed, bias, added, gelu)
+    return run("linear", _linear, rows, packed, bias, added, gelu)
 
 
 def few_rows(
@@ -75,14 +75,14 @@ def few_rows(
         added: likewise.
         gelu: as of :func:`linear`.
     """
-    return torch.ops.spd.few_rows(rows, weight, bias, added, gelu)
+    return run("few_rows", _few_rows, rows, weight, bias, added, gelu)
 
 
 def widen(
     rows: Float[Tensor, "B N C"], packed: Float[Tensor, "W C"], bias: Float[Tensor, "W"]
 ) -> tuple[Float[Tensor, "B N W"], Float[Tensor, "B W"]]:
     """GELU(W x + b), and the sums of its squares over the rows of each image, in float32."""
-    return torch.ops.spd.widen(rows, packed, bias)
+    return run("widen", _widen, rows, packed, bias)
 
 
 def narrow(
@@ -110,7 +110,7 @@ def narrow(
         bias: b.
         added: None is zero.
     """
-    return torch.ops.spd.narrow(rows, squares, gamma, beta, eps, packed, bias, added)
+    return run("narrow", _narrow, rows, squares, gamma, beta, eps, packed, bias, added)
 
 
 @torch.library.impl(OPERATORS, "pack", "CPU")

@@ -39,7 +39,7 @@ class Options:
     checkpoint: str
     split: str = "val"
     images: int = 10
-    """Images of the split, evenly spaced; each is asked 1,024 points."""
+    """Images of the split, evenly spaced; each is asked 1,024 points, but one at a time 64."""
     num_queries: int = 256
     """Points that are asked at once."""
     crop: Crop = "eigen"

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spd import native
+from spd.exporting import is_exporting
 
 
 def weighted_rows(
@@ -23,7 +24,7 @@ def weighted_rows(
     if native.serves(table, table.shape[1]):
         return native.weighted_rows(table, rows, weights)
     weights = weights.to(table.dtype)
-    if torch.compiler.is_exporting():
+    if is_exporting():
         return torch.matmul(weights.unsqueeze(1), F.embedding(rows, table)).squeeze(1)
     if table.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
         return _WeightedRows.apply(table, rows, weights)

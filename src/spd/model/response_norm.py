@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from spd import native
 from spd.coordinates import location_dtype
+from spd.exporting import is_exporting
 from spd.model.linear_gelu import tall_linear
 from spd.model.packed_linear import linear, packed_weight
 from spd.model.precision import cast, product_dtype
@@ -130,7 +131,7 @@ class ResponseNormMlp(nn.Module):
         assert bias is not None
         # Weights of each image pay where it has more rows than they have. Exported graphs keep the plain form, and so
         # do compiled ones with a gradient, which theirs is derived from.
-        pays = wide.shape[1] >= weight.shape[0] and not torch.compiler.is_exporting()
+        pays = wide.shape[1] >= weight.shape[0] and not is_exporting()
         if not pays or (torch.compiler.is_compiling() and torch.is_grad_enabled()):
             normed = self.grn(wide, squares)
             return self.fc2(normed) if isinstance(self.fc2, nn.Linear) else F.linear(normed, weight, bias)

@@ -19,6 +19,7 @@ from spd.coordinates import (
     read_cells,
     surrounding_cells,
 )
+from spd.exporting import is_exporting
 from spd.model.attention import RESIDUAL_GAIN, initialise_linear
 from spd.model.packed_linear import is_watched
 from spd.model.precision import product_dtype
@@ -200,7 +201,7 @@ class CanvasAccess(nn.Module):
 
     def _gate(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B K 1"]:
         normed = self.norm(hidden)
-        plain = torch.compiler.is_exporting() or torch.is_grad_enabled() or is_watched(self.gate)
+        plain = is_exporting() or torch.is_grad_enabled() or is_watched(self.gate)
         if plain or not (torch.compiler.is_compiling() or product_dtype(normed) == torch.bfloat16):
             return self.gate(normed)
         # A compiler joins a sum with the norm before it, and in bfloat16 a product with one column takes longer.

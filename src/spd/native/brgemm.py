@@ -16,8 +16,8 @@ from spd.native.library import library
 
 @lru_cache
 def multiplied_types() -> frozenset[torch.dtype]:
-    """What they multiply here quicker than PyTorch's operators do: float32 by AVX-512, bfloat16 by AMX or by the products
-    of pairs that some processors with AVX-512 have (AVX512_BF16).
+    """What they multiply here quicker than PyTorch's operators do: float32 by AVX-512, bfloat16 by AMX or by what some
+    processors with AVX-512 have for pairs (AVX512_BF16).
 
     Each is tried once, and is left out where a release of PyTorch has no such kernel.
     """

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import profiler
 
+from spd.exporting import is_exporting
 from spd.native.brgemm import multiplied_types
 from spd.native.library import library
 
@@ -28,7 +29,7 @@ def serves(features: Tensor, channels: int) -> bool:
 
     Exported graphs keep to the operators of their engines.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_exporting() or features.device.type != "cpu":
+    if torch.is_grad_enabled() or is_exporting() or features.device.type != "cpu":
         return False
     return features.dtype in (torch.float32, torch.bfloat16) and channels % LANES == 0 and at_hand()
 

@@ -30,3 +30,16 @@ def assert_near(found: Tensor, exact: Tensor, dtype: torch.dtype) -> None:
     assert found.dtype == dtype
     relative, absolute = {torch.float32: (2e-6, 1e-5), torch.bfloat16: (2**-8, 1e-3)}[dtype]
     torch.testing.assert_close(found.double(), exact, rtol=relative, atol=absolute)
+
+
+def random_heads(images: int, heads: int, length: int, width: int, dtype: torch.dtype, *, merged: bool) -> Tensor:
+    """(images, heads, length, width): slices of the same rows, as after a projection, or one head after the other."""
+    if merged:
+        return torch.randn(images, length, heads, width).to(dtype).transpose(1, 2)
+    return torch.randn(images, heads, length, width).to(dtype)
+
+
+def exact_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(Q Kᵀ / √d) V in float64, heads merged."""
+    weights = (query.double() @ key.double().transpose(2, 3) / query.shape[3] ** 0.5).softmax(-1)
+    return (weights @ value.double()).transpose(1, 2).flatten(2)

@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.native.support import PRECISIONS, THREADS, WIDTHS, assert_near, threads_set
-from torch import Tensor
+from tests.native.support import PRECISIONS, THREADS, WIDTHS, assert_near, exact_attention, random_heads, threads_set
 from torch.utils.flop_counter import FlopCounterMode
 
 from spd import native
@@ -44,17 +43,14 @@ def test_few_rows(images, length, inner, columns, dtype, threads, with_bias, wit
     threads=THREADS, merged=st.tuples(*[st.booleans()] * 3), scale=st.sampled_from([0.1, 1.0, 30.0]),
 )  # fmt: skip
 def test_one_query(images, heads, keys, width, dtype, threads, merged, scale):
-    """Heads may be slices of the same rows, as they are after a projection, or lie one after the other."""
     torch.manual_seed(keys)
 
-    def made(length: int, merged: bool) -> Tensor:
-        if merged:
-            return torch.randn(images, length, heads, width).to(dtype).transpose(1, 2)
-        return torch.randn(images, heads, length, width).to(dtype)
-
-    query, key, value = made(1, merged[0]) * scale, made(keys, merged[1]), made(keys, merged[2])
-    weights = (query.double() @ key.double().transpose(2, 3) / width**0.5).softmax(-1)
-    exact = (weights @ value.double()).transpose(1, 2).flatten(2)
+    query, key, value = (
+        random_heads(images, heads, length, width, dtype, merged=one)
+        for length, one in zip((1, keys, keys), merged, strict=True)
+    )
+    query = query * scale
+    exact = exact_attention(query, key, value)
     with threads_set(threads), torch.inference_mode():
         found = native.attention(query, key, value)
     assert found.dtype == dtype

@@ -1,6 +1,7 @@
 """The kernels of linear layers as PyTorch operators.
 
-Weights are packed first: laid out as the products read them. A compiler whose weights are constants packs them once.
+Weights are packed first, but for a few rows: laid out as the products read them. A compiler whose weights are constants
+packs them once.
 """
 
 from __future__ import annotations

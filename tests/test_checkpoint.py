@@ -20,6 +20,8 @@ from spd.config import ModelConfig
 from spd.model.spd import SPD
 
 CONFIG = ModelConfig.atto(train_size=(64, 96), focal_length=77.5, interaction="joint")
+SAVED = {**CONFIG.to_json(), "alignment": "center"}
+"""With what the encoder says of itself in the place of None."""
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def test_same_answers_after_loading(model: SPD, saved: Path) -> None:
     loaded = load_model(saved)
     with torch.inference_mode():
         assert torch.equal(loaded(images, points), model(images, points))
-    assert loaded.config.to_json() == CONFIG.to_json()
+    assert loaded.config.to_json() == SAVED
     assert not loaded.training
 
 
@@ -204,7 +206,7 @@ def test_config_that_lacks_a_field(folder: Path) -> None:
 
 def test_config_of_the_first_version(folder: Path) -> None:
     edit_config(folder, lambda config: config["model"].pop("architecture"))
-    assert load_model(folder).config.to_json() == CONFIG.to_json()
+    assert load_model(folder).config.to_json() == SAVED
 
 
 def test_changed_weights(folder: Path) -> None:
@@ -273,14 +275,14 @@ def test_hub_repository_is_downloaded(saved: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     for source in ("someone/rooms-atto", "hf://someone/rooms-atto"):
-        assert load_model(source).config.to_json() == CONFIG.to_json()
+        assert load_model(source).config.to_json() == SAVED
     assert asked == [("someone/rooms-atto", ["README.md", "config.json", "model.safetensors"])] * 2
 
 
 def test_a_folder_goes_before_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
     monkeypatch.chdir(folder.parent.parent)
-    assert load_model(f"{folder.parent.name}/{folder.name}").config.to_json() == CONFIG.to_json()
+    assert load_model(f"{folder.parent.name}/{folder.name}").config.to_json() == SAVED
 
 
 def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:

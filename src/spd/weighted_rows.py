@@ -43,6 +43,9 @@ class _WeightedRows(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         table, rows, weights = ctx.saved_tensors
+        if table.shape[1] % native.LANES == 0 and native.served_type(table) and grad.dtype == table.dtype:
+            of_table, of_weights = native.weighted_rows_gradient(table, rows, weights, grad)
+            return of_table.to(table.dtype), None, of_weights.to(weights.dtype)
         of_table = of_weights = None
         if ctx.needs_input_grad[0]:
             # In float32 at least: a row of a coarse map is read thousands of times.

@@ -10,20 +10,25 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from spd.model.encoder import ConvNeXtEncoder, ConvNeXtStages
+from spd.model.convnext import ConvNeXtEncoder
+from spd.model.encoder import Encoder
+from spd.model.encoders import create_encoder
 
 NAME = "convnextv2_atto.fcmae_ft_in1k"
 SMALL = "test_convnext2"
 """timm's own 0.5 M ConvNeXt for tests."""
 
 
-def _encoder(name: str = SMALL, heads: int = 6) -> ConvNeXtEncoder:
+def _encoder(name: str = SMALL, heads: int = 6) -> Encoder:
     torch.manual_seed(0)
-    return ConvNeXtEncoder(name, heads, ffn_ratio=4, dropout=0.1).eval()
+    encoder = create_encoder(name)
+    encoder.add_self_attention(heads, ffn_ratio=4, dropout=0.1)
+    return encoder.eval()
 
 
-def _silence(encoder: ConvNeXtEncoder) -> None:
+def _silence(encoder: Encoder) -> None:
     """Zero the output projections of the self-attention blocks: they become the identity."""
+    assert encoder.self_attention is not None
     with torch.no_grad():
         for block in encoder.self_attention:
             for layer in (block.attention.output, block.ffn[-1]):
@@ -90,21 +95,22 @@ def test_a_distant_pixel_reaches_every_cell_of_the_third_stage():
 
 
 def test_unknown_model_is_named():
-    with pytest.raises(ValueError, match="no_such_model") as caught:
-        _encoder("no_such_model")
-    assert "\n" not in str(caught.value)
+    for name in ("no_such_model", "convnext_no_such_model"):
+        with pytest.raises(ValueError, match=name) as caught:
+            _encoder(name)
+        assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "convmixer_768_32"])
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "convmixer_768_32", "efficientnet_lite0"])
 def test_other_families_are_refused(name: str):
-    with pytest.raises(ValueError, match=f"ConvNeXt of timm.*{name}"):
+    with pytest.raises(ValueError, match=f"ConvNeXt.* of timm.*{name}"):
         _encoder(name)
 
 
 def test_a_norm_before_the_head_is_no_part_of_the_features():
     """Only this variant has one; unused it would have no gradient."""
     with torch.device("meta"):
-        encoder = ConvNeXtEncoder("convnext_tiny_hnf", 6, ffn_ratio=4, dropout=0.1)
+        encoder = ConvNeXtEncoder("convnext_tiny_hnf")
     assert [name for name, _ in encoder.named_parameters() if "norm_pre" in name or "head" in name] == []
 
 
@@ -144,9 +150,9 @@ class TestPretrained:
         encoder = _encoder(name, heads=5)
         attention = {key: w.clone() for key, w in encoder.self_attention.state_dict().items()}
 
-        licence = encoder.load_pretrained()
+        source = encoder.load_pretrained()
 
-        assert licence == "cc-by-nc-4.0"
+        assert source == (f"timm's {NAME}", "cc-by-nc-4.0")
         loaded = encoder.backbone.state_dict()
         assert set(loaded) == {key for key in published if not key.startswith("head.")}
         for key, weights in loaded.items():
@@ -157,7 +163,7 @@ class TestPretrained:
     def test_weights_of_the_first_stage_alone(self, cache: Path):
         published = timm.create_model(SMALL, pretrained=False).state_dict()
         _publish(cache, f"{SMALL}.r160_in1k", published)
-        first = ConvNeXtStages(SMALL, num_stages=1)
+        first = ConvNeXtEncoder(SMALL, num_stages=1)
         first.load_pretrained()
         loaded = first.backbone.state_dict()
         assert set(loaded) == {key for key in published if key.startswith(("stem.", "stages.0."))}
@@ -165,7 +171,7 @@ class TestPretrained:
 
     def test_permissive_weights_say_so(self, cache: Path):
         _publish(cache, f"{SMALL}.r160_in1k", timm.create_model(SMALL, pretrained=False).state_dict())
-        assert _encoder().load_pretrained() == "apache-2.0"
+        assert _encoder().load_pretrained().licence == "apache-2.0"
 
     def test_offline_without_a_cached_file_is_one_clear_line_and_changes_nothing(self):
         encoder = _encoder()
@@ -197,7 +203,7 @@ def _publish(cache: Path, name: str, weights: dict[str, torch.Tensor]) -> Path:
     return file
 
 
-def _fails_in_one_line(encoder: ConvNeXtEncoder) -> None:
+def _fails_in_one_line(encoder: Encoder) -> None:
     with pytest.raises(ValueError, match=r"pretrained weights of \w+(\.\w+)? could not be loaded") as caught:
         encoder.load_pretrained()
     assert "\n" not in str(caught.value)

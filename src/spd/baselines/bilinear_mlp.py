@@ -14,7 +14,6 @@ from spd.config import Architecture, ModelConfig
 from spd.coordinates import STRIDES, pixels_to_cells, read_bilinear
 from spd.model.attention import initialise_linear
 from spd.model.depth_head import DepthHead
-from spd.model.encoder import ConvNeXtStages
 from spd.model.neck import LayerNorm2d
 from spd.model.network import DepthNetwork
 from spd.predictor import Predictor, choose_device
@@ -38,9 +37,8 @@ class BilinearMLP(DepthNetwork):
     architecture: ClassVar[Architecture] = "bilinear"
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, num_stages=1)
         channels = config.neck_channels[0]
-        self.encoder = ConvNeXtStages(config.encoder, num_stages=1)
         projection = nn.Conv2d(self.encoder.channels[0], channels, 1)
         initialise_linear(projection)
         self.projection = nn.Sequential(projection, LayerNorm2d(channels))
@@ -58,7 +56,7 @@ class BilinearMLP(DepthNetwork):
         query_mask: Bool[Tensor, "B K"] | None = None,
     ) -> Float[Tensor, "B K"]:
         """:meth:`decode` without the last ``exp``; no point depends on another, so the mask changes nothing."""
-        cells = pixels_to_cells(query_points, STRIDES[0], self.config.alignment)
+        cells = pixels_to_cells(query_points, STRIDES[0], self.config.resolved_alignment)
         return self.depth_head(read_bilinear(memory, cells))
 
 

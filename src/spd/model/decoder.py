@@ -253,7 +253,7 @@ class Decoder(nn.Module):
 
     def _start(self, memory: ImageMemory, query_points: Float[Tensor, "B K 2"]) -> Start:
         query_points = query_points.to(location_dtype(memory.levels[0]))
-        reference_points = pixels_to_levels(query_points, self.config.alignment)
+        reference_points = pixels_to_levels(query_points, self.config.resolved_alignment)
         reads = level_reads(reference_points, [(level.shape[-2], level.shape[-1]) for level in memory.levels])
         hidden, position = self.seed(memory.levels, reads, query_points, memory.image_size)
         return Start(hidden, position, reference_points, reads[CANVAS_LEVEL])
@@ -264,7 +264,7 @@ class Decoder(nn.Module):
         height, width = canvas.shape[-2:]
         config = self.config
         points = start.reference_points[:, :, CANVAS_LEVEL]
-        return canvas_places(points, height, width, config.canvas_reduction, config.alignment, query_mask)
+        return canvas_places(points, height, width, config.canvas_reduction, config.resolved_alignment, query_mask)
 
     def _read_final(
         self, canvas: Float[Tensor, "B D H W"], start: Start, hidden: Float[Tensor, "B K D"]

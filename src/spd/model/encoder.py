@@ -1,123 +1,129 @@
-"""ConvNeXt V2 through timm, with global self-attention between its third and fourth stage (plan 3, 4.1)."""
+"""What every encoder offers: feature maps of strides 4, 8, 16 and 32 from a network of timm."""
 
 from __future__ import annotations
 
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import timm
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
+from spd.config import Alignment
 from spd.model.attention import MapTransformer
-from spd.model.convnext_block import replace_blocks
-from spd.model.depthwise import replace_depthwise
-from spd.model.response_norm import replace_response_norms
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+ATTENDED_STAGE = 3
+"""The stage whose output passes self-attention before the next one (plan 4.1)."""
+
+PixelStatistics = tuple[float, float, float]
 
 
-class ConvNeXtStages(nn.Module):
-    """The stem and the first stages of a ConvNeXt as timm builds them: a feature map per stage, strides 4, 8, 16, 32.
+class PretrainedWeights(NamedTuple):
+    """Where weights came from, to be told to the user."""
+
+    name: str
+    """As timm or the package that holds them calls them."""
+    licence: str
+
+
+class Encoder(nn.Module, ABC):
+    """Up to four stages of a network of timm: images to feature maps of strides 4, 8, 16 and 32.
+
+    An encoder may have self-attention on the map of stage 3. That map then sees the whole image, and stage 4 inherits
+    it (:meth:`add_self_attention`).
 
     Args:
-        name: a ConvNeXt or ConvNeXt V2 of timm, with or without the tag of its weights.
-        num_stages: 1 to 4. Those after it are left out: parameters that nothing uses break DDP.
-
-    Raises:
-        ValueError: timm has no such model, or it is no ConvNeXt.
+        backbone: timm's network, without what follows its last feature map.
+        channels: of the stages' maps.
     """
 
-    def __init__(self, name: str, num_stages: int = 4) -> None:
+    family: ClassVar[str]
+    """What messages call the networks that it takes."""
+    pixel_mean: ClassVar[PixelStatistics]
+    """RGB in [0, 1] minus this, over :attr:`pixel_std`, is what the weights of timm were trained with."""
+    pixel_std: ClassVar[PixelStatistics]
+    alignment: ClassVar[Alignment]
+    """Which pixel the centre of a cell stands for (``docs/coordinates.md``)."""
+
+    def __init__(self, backbone: nn.Module, channels: Sequence[int]) -> None:
         super().__init__()
-        self.backbone = _create_backbone(name)
-        del self.backbone.stages[num_stages:]
-        self.channels: tuple[int, ...] = tuple(info["num_chs"] for info in self.backbone.feature_info[:num_stages])
+        self.backbone = backbone
+        self.channels = tuple(channels)
+        self.self_attention: MapTransformer | None = None
+        self.has_frozen_statistics = False
+        """Whether batch norms keep their statistics in training too (:meth:`freeze_statistics`)."""
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
-        """Normalised images, H and W multiples of the last stride, to the outputs of the stages, (B, C, H/s, W/s)."""
-        features = [self._stem(images)]
-        for stage in self.backbone.stages:
-            features.append(stage(features[-1]))
-        return tuple(features[1:])
+    @classmethod
+    @abstractmethod
+    def accepts(cls, name: str) -> bool:
+        """Whether a network of that name belongs to this family."""
 
-    def _stem(self, images: Float[Tensor, "B 3 H W"]) -> Tensor:
-        # What follows normalises over the channels: they lie innermost from the start.
-        return self.backbone.stem(images.contiguous(memory_format=torch.channels_last))
+    @abstractmethod
+    def stages(self) -> Sequence[Callable[[Tensor], Tensor]]:
+        """What makes each map out of the one before; the first begins with the normalised images."""
 
-    def load_pretrained(self) -> str:
-        """Copy timm's weights of this model into the backbone, downloading them where they are not cached.
-
-        Returns:
-            The weights' licence as timm states it, to be told to the user: ConvNeXt V2's are CC BY-NC 4.0.
+    @abstractmethod
+    def load_pretrained(self) -> PretrainedWeights:
+        """Copy published ImageNet weights into the backbone.
 
         Raises:
             ValueError: the weights cannot be had.
         """
-        published: dict[str, Any] = self.backbone.pretrained_cfg  # type: ignore[assignment]
-        name, tag = str(published["architecture"]), published.get("tag")
-        full_name = f"{name}.{tag}" if tag else name
-        try:
-            source = timm.create_model(full_name, pretrained=True, num_classes=0)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise ValueError(
-                f"the pretrained weights of {full_name} could not be loaded ({_first_line(error)}); "
-                "with --model.pretrained false training starts from random weights"
-            ) from error
-        unused = ("head.", "norm_pre.", *(f"stages.{stage}." for stage in range(len(self.backbone.stages), 4)))
-        weights = {key: value for key, value in source.state_dict().items() if not key.startswith(unused)}
-        self.backbone.load_state_dict(weights)
-        return str(published.get("license") or "unknown")
+
+    def batch_norms(self) -> list[nn.BatchNorm2d]:
+        """The layers whose statistics training may hold; none in most families."""
+        return [module for module in self.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    def freeze_statistics(self) -> None:
+        """Let batch norms keep their statistics from now on, in training too."""
+        self.has_frozen_statistics = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Encoder:
+        """As every module, but for frozen statistics."""
+        super().train(mode)
+        if self.has_frozen_statistics:
+            for norm in self.batch_norms():
+                norm.eval()
+        return self
+
+    def add_self_attention(self, num_heads: int, ffn_ratio: int, dropout: float) -> None:
+        """Two blocks of self-attention on the output of stage 3.
+
+        Args:
+            num_heads: divides the channels of stage 3.
+            ffn_ratio: width of the feed-forward layers over that of the map.
+            dropout: of attention weights and residual branches.
+        """
+        self.self_attention = MapTransformer(self.channels[ATTENDED_STAGE - 1], num_heads, ffn_ratio, dropout)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+        """Normalised images, H and W multiples of the last stride, to the stages' maps, (B, C, H/s, W/s) each."""
+        # Convolutions are quickest, and what follows reads the channels of a cell, where the channels lie innermost.
+        features = images.contiguous(memory_format=torch.channels_last)
+        maps = []
+        for number, stage in enumerate(self.stages(), start=1):
+            features = stage(features)
+            if number == ATTENDED_STAGE and self.self_attention is not None:
+                features = self.self_attention(features)
+            maps.append(features)
+        return tuple(maps)
 
 
-class ConvNeXtEncoder(ConvNeXtStages):
-    """Four feature maps of strides 4, 8, 16 and 32.
-
-    The output of stage 3 passes two self-attention blocks before it goes on to stage 4, so L3 sees the whole image
-    and L4 inherits that.
-
-    Args:
-        name: a ConvNeXt or ConvNeXt V2 of timm, with or without the tag of its weights.
-        num_heads: heads of the self-attention blocks.
-        ffn_ratio: width of their feed-forward layers over that of the map.
-        dropout: of the self-attention blocks.
+def create_backbone(name: str, family: str) -> Any:
+    """timm's network of that name with random weights, without a classifier.
 
     Raises:
-        ValueError: timm has no such model, or it is no ConvNeXt.
+        ValueError: timm has none.
     """
-
-    def __init__(self, name: str, num_heads: int, ffn_ratio: int, dropout: float) -> None:
-        super().__init__(name)
-        self.self_attention = MapTransformer(self.channels[2], num_heads, ffn_ratio, dropout)
-
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Normalised images, H and W multiples of 32, to the outputs of the four stages, (B, C, H/s, W/s) each."""
-        stage1, stage2, stage3, stage4 = self.backbone.stages
-        features1 = stage1(self._stem(images))
-        features2 = stage2(features1)
-        features3 = self.self_attention(stage3(features2))
-        return features1, features2, features3, stage4(features3)
-
-
-def _create_backbone(name: str) -> ConvNeXt:
     try:
-        backbone = timm.create_model(name, pretrained=False, num_classes=0)
+        return timm.create_model(name, pretrained=False, num_classes=0)
     except RuntimeError as error:
-        raise ValueError(f"encoder must be a ConvNeXt of timm, got {name!r}: {_first_line(error)}") from error
-    if not isinstance(backbone, ConvNeXt) or backbone.feature_info[-1]["reduction"] != 32:
-        raise ValueError(f"encoder must be a ConvNeXt of timm with strides 4 to 32, got {name!r}")
-    # Its classifier's norm and pooling are never used here, and unused parameters break DDP. A few variants
-    # (convnext_tiny_hnf) have that norm before the head, as norm_pre.
-    backbone.head = nn.Identity()  # type: ignore[assignment]
-    backbone.norm_pre = nn.Identity()
-    replace_response_norms(backbone)
-    replace_depthwise(backbone)
-    replace_blocks(backbone)
-    return backbone
+        raise ValueError(f"encoder must be {family} of timm, got {name!r}: {first_line(error)}") from error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from spd.config import Architecture, ModelConfig
 from spd.model.depth_head import DepthHead
-from spd.model.encoder import IMAGENET_MEAN, IMAGENET_STD, ConvNeXtStages
+from spd.model.encoder import Encoder
+from spd.model.encoders import create_encoder
 
 
 class DepthNetwork(nn.Module, ABC):
@@ -28,22 +30,24 @@ class DepthNetwork(nn.Module, ABC):
     architecture: ClassVar[Architecture]
     """What ``config.architecture`` says of this class."""
 
-    encoder: ConvNeXtStages
+    encoder: Encoder
     depth_head: DepthHead
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, num_stages: int = 4) -> None:
         super().__init__()
         if config.architecture != self.architecture:
             raise ValueError(
                 f"{type(self).__name__} is of the architecture {self.architecture}, got a configuration of "
                 f"{config.architecture}"
             )
-        self.config = config
+        encoder = create_encoder(config.encoder, num_stages)
+        self.config = config if config.alignment else replace(config, alignment=encoder.alignment)
+        self.encoder = encoder
         # Constants of the encoder, not weights: they are not saved.
-        self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_mean", torch.tensor(encoder.pixel_mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(encoder.pixel_std).view(3, 1, 1), persistent=False)
 
     @abstractmethod
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> Any:

@@ -11,7 +11,6 @@ from spd.config import Architecture, ModelConfig
 from spd.coordinates import STRIDES
 from spd.model.decoder import Decoder
 from spd.model.depth_head import DepthHead
-from spd.model.encoder import ConvNeXtEncoder
 from spd.model.memory import ImageMemory, MemoryProjections
 from spd.model.neck import ProjectionNeck
 from spd.model.network import DepthNetwork
@@ -34,7 +33,8 @@ class SPD(DepthNetwork):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.encoder = ConvNeXtEncoder(config.encoder, config.encoder_heads, config.ffn_ratio, config.dropout)
+        config = self.config
+        self.encoder.add_self_attention(config.encoder_heads, config.ffn_ratio, config.dropout)
         self.neck = ProjectionNeck(
             self.encoder.channels, config.neck_channels, config.neck_heads, config.ffn_ratio, config.dropout
         )

@@ -1,13 +1,14 @@
 """Kernels for answering on a CPU, compiled where there is a C++ compiler; elsewhere PyTorch's operators answer."""
 
 from spd.native.attention import attention
-from spd.native.calls import LANES, at_hand, disabled, multiplies, serves
+from spd.native.calls import LANES, at_hand, disabled, multiplies, served_type, serves
 from spd.native.operators import (
     canvas_step,
     deformable_read,
     depthwise_norm,
     gelu_with_squares_,
     weighted_rows,
+    weighted_rows_gradient,
 )
 from spd.native.products import FEW_ROWS, few_rows, linear, narrow, pack, widen
 
@@ -26,7 +27,9 @@ __all__ = [
     "multiplies",
     "narrow",
     "pack",
+    "served_type",
     "serves",
     "weighted_rows",
+    "weighted_rows_gradient",
     "widen",
 ]

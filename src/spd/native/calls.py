@@ -29,9 +29,12 @@ def serves(features: Tensor, channels: int) -> bool:
 
     Exported graphs keep to the operators of their engines.
     """
-    if torch.is_grad_enabled() or is_exporting() or features.device.type != "cpu":
-        return False
-    return features.dtype in (torch.float32, torch.bfloat16) and channels % LANES == 0 and at_hand()
+    return not torch.is_grad_enabled() and not is_exporting() and channels % LANES == 0 and served_type(features)
+
+
+def served_type(features: Tensor) -> bool:
+    """Whether there are kernels for features of that type where they are."""
+    return features.device.type == "cpu" and features.dtype in _SUFFIXES and at_hand()
 
 
 def multiplies(features: Tensor, channels: int, dtype: torch.dtype) -> bool:

@@ -116,6 +116,27 @@ def weighted_rows(
     return run("weighted_rows", _weighted_rows, table, rows, weights)
 
 
+def weighted_rows_gradient(
+    table: Float[Tensor, "R C"], rows: Int[Tensor, "N S"], weights: Float[Tensor, "N S"], grad: Float[Tensor, "N C"]
+) -> tuple[Float[Tensor, "R C"], Float[Tensor, "N S"]]:
+    """The gradient of :func:`weighted_rows`, of its table and of its weights, in float32.
+
+    Args:
+        table: float32 or bfloat16.
+        rows: which were read.
+        weights: how much each counted.
+        grad: of the sums, of the table's type.
+    """
+    grad_table = table.new_zeros(table.shape, dtype=torch.float32)
+    grad_weights = weights.new_empty(weights.shape, dtype=torch.float32)
+    call(
+        "weighted_rows_gradient",
+        *(table.contiguous(), rows.long().contiguous(), weights.float().contiguous(), grad.contiguous()),
+        *(grad_table, grad_weights, table.shape[0], *rows.shape, table.shape[1]),
+    )
+    return grad_table, grad_weights
+
+
 @torch.library.impl(OPERATORS, "gelu_with_squares_", "CPU")
 def _gelu_with_squares(rows: Tensor) -> Tensor:
     assert rows.is_contiguous(), rows.stride()

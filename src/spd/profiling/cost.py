@@ -235,7 +235,8 @@ class _MacCounter(TorchFunctionMode):
             module.register_forward_hook(self._leave)
 
     def _entering(self, name: str) -> Callable[..., None]:
-        part = _part_of(name)
+        # The encoder calls its stem's layers by itself.
+        part = _part_of("encoder.backbone" if name == "encoder" else name)
         return lambda module, _: self._running.append((part, module))
 
     def _leave(self, *_: Any) -> None:

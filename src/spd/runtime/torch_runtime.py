@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from spd.model.inverted_residual import with_folded_residuals
 from spd.runtime.answering import packed, with_bfloat16_weights
 
 TorchMode = Literal["eager", "compile", "cudagraphs"]
@@ -28,6 +29,7 @@ class TorchModel:
     """
 
     def __init__(self, network: nn.Module, mode: TorchMode = "eager", precision: TorchPrecision = "float32") -> None:
+        network = with_folded_residuals(network)
         if precision == "bfloat16":
             network = with_bfloat16_weights(network)
         self.source = network

@@ -7,6 +7,7 @@
 #include "gelu.h"
 #include "linear.h"
 #include "one_query.h"
+#include "relu6_depthwise.h"
 #include "rows.h"
 
 using spd::BFloat16;
@@ -19,6 +20,31 @@ using spd::BFloat16;
   } else {                                                                                                             \
     constexpr int N = 8;                                                                                               \
     return call;                                                                                                       \
+  }
+
+#define WIDEST_OF_KERNEL(channels, choose)                                                                             \
+  if ((channels) % 16 == 0) {                                                                                          \
+    constexpr int N = 16;                                                                                              \
+    choose                                                                                                             \
+  } else {                                                                                                             \
+    constexpr int N = 8;                                                                                               \
+    choose                                                                                                             \
+  }
+
+// The kernels and strides of EfficientNet-Lite.
+#define KERNEL_AND_STRIDE(kernel, stride, call)                                                                        \
+  if ((kernel) == 3 && (stride) == 1) {                                                                                \
+    constexpr int K = 3, S = 1;                                                                                        \
+    call;                                                                                                              \
+  } else if ((kernel) == 3) {                                                                                          \
+    constexpr int K = 3, S = 2;                                                                                        \
+    call;                                                                                                              \
+  } else if ((stride) == 1) {                                                                                          \
+    constexpr int K = 5, S = 1;                                                                                        \
+    call;                                                                                                              \
+  } else {                                                                                                             \
+    constexpr int K = 5, S = 2;                                                                                        \
+    call;                                                                                                              \
   }
 
 // The kernels of products that PyTorch exports; true if they multiply.
@@ -71,6 +97,12 @@ template <class T> static spd::Heads<T> heads_of(const T *values, const int64_t 
                                          int64_t reads, int64_t places, int64_t channels, int threads) {               \
     WIDEST(channels, (spd::weighted_rows<N, T>(table, rows, weights, out, reads, places, channels, threads)))          \
   }                                                                                                                    \
+  extern "C" void weighted_rows_gradient_##suffix(                                                                     \
+      const T *table, const int64_t *rows, const float *weights, const T *grad, float *grad_table,                     \
+      float *grad_weights, int64_t length, int64_t reads, int64_t places, int64_t channels, int threads) {             \
+    WIDEST(channels, (spd::weighted_rows_gradient<N, T>(table, rows, weights, grad, grad_table, grad_weights, length,  \
+                                                        reads, places, channels, threads)))                            \
+  }                                                                                                                    \
   extern "C" void few_rows_##suffix(const T *rows, const T *weights, const T *bias, const T *added, T *out,             \
                                     int64_t length, int64_t inner, int64_t columns, int64_t with_gelu, int threads) {  \
     WIDEST(columns | inner,                                                                                            \
@@ -106,8 +138,27 @@ template <class T> static spd::Heads<T> heads_of(const T *values, const int64_t 
                                         heads_of(value, strides + 6), out, images, heads, keys, width, threads)))      \
   }
 
+#define EXPORT_RELU6(T, suffix)                                                                                        \
+  extern "C" void relu6_depthwise_##suffix(const T *maps, const float *taps, const float *bias, T *out, int64_t images, \
+                                           int64_t height, int64_t width, int64_t channels, int64_t kernel,            \
+                                           int64_t stride, int threads) {                                              \
+    const spd::Relu6Maps size{images, height, width, channels};                                                        \
+    WIDEST_OF_KERNEL(channels, KERNEL_AND_STRIDE(kernel, stride,                                                                 \
+                                       (spd::relu6_depthwise<N, K, S, T>(maps, taps, bias, out, size, threads))))      \
+  }                                                                                                                    \
+  extern "C" void relu6_depthwise_gradient_##suffix(                                                                   \
+      const T *maps, const T *out, const T *grad_out, const float *taps, T *grad, float *grad_taps, float *grad_bias,  \
+      int64_t images, int64_t height, int64_t width, int64_t channels, int64_t kernel, int64_t stride, int threads) {  \
+    const spd::Relu6Maps size{images, height, width, channels};                                                        \
+    WIDEST_OF_KERNEL(channels,                                                                                         \
+           KERNEL_AND_STRIDE(kernel, stride, (spd::relu6_depthwise_gradient<N, K, S, T>(                               \
+                                                 maps, out, grad_out, taps, grad, grad_taps, grad_bias, size, threads)))) \
+  }
+
 EXPORT(float, float32)
 EXPORT(BFloat16, bfloat16)
+EXPORT_RELU6(float, float32)
+EXPORT_RELU6(BFloat16, bfloat16)
 
 extern "C" void canvas_step_float32(const float *canvas, const float *written, const int64_t *cells,
                                     const float *shares, const float *weights1, const float *bias1,

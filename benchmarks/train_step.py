@@ -23,6 +23,8 @@ from torch.utils.data import DataLoader
 from spd.allocator import keep_freed_memory
 from spd.config import Interaction, ModelConfig
 from spd.data.datamodule import EpochBatchSampler, TrainingSet, collate
+from spd.data.frame_sets import FrameSets
+from spd.data.mixture import Mixture, Share
 from spd.data.rgbd import RGBDDataset
 from spd.data.transforms import TrainTransform
 from spd.model.spd import SPD
@@ -104,7 +106,10 @@ class Step:
         self.device = choose_device(options.device)
         self.autocast = precision == "bfloat16"
         config = ModelConfig.preset(preset, dropout=dropout, interaction=interaction, train_size=options.size)
-        self.model = SPD(config).train().to(self.device)
+        self.model = SPD(config).to(self.device)
+        # As in fine-tuning: batch norms, where there are any, keep their statistics.
+        self.model.encoder.freeze_statistics()
+        self.model.train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, fused=True)
         height, width = options.size
         self.images = torch.rand(options.batch_size, 3, height, width, device=self.device)
@@ -139,11 +144,12 @@ def loader_rate(options: Options, root: Path) -> float:
     """Images per second of the training loader with nothing behind it, over one epoch of a hundred batches at most."""
     config = nyu_atto()
     model = replace(config.model, train_size=options.size)
-    data = replace(config.data, root=root, batch_size=options.batch_size)
-    frames = RGBDDataset(root, data.train_splits)
+    data = replace(config.data, root=(root,), batch_size=options.batch_size)
+    frames = FrameSets((root.name,), (RGBDDataset(root, data.train_splits),))
+    mixture = Mixture((Share(("",) * len(frames), weight=1.0),), seed=0)
     loader = DataLoader(
         TrainingSet(frames, TrainTransform(data=data, model=model), seed=0),
-        batch_sampler=EpochBatchSampler(len(frames), data, 0, current_step=lambda: 0),
+        batch_sampler=EpochBatchSampler(mixture, data, current_step=lambda: 0),
         num_workers=options.num_workers,
         collate_fn=collate,
     )

@@ -14,10 +14,18 @@ from spd.config import ModelConfig
 class DataConfig:
     """What is read, how it is varied and where depth is asked during training."""
 
-    root: Path | None = None
-    """Folder with ``manifest.csv``."""
-    terms: str | None = None
-    """Terms of the data's use, which the weights carry on: they go into the checkpoint's model card."""
+    root: tuple[Path, ...] = ()
+    """Folders with ``manifest.csv``, one per data set."""
+    weights: tuple[float, ...] = ()
+    """Part of the samples that each data set gives, in any unit; none is as many as it has frames."""
+    scene_balance: tuple[float, ...] = (0.0,)
+    """How far scenes of many frames are held back, once or per data set: 0 draws every frame as often as any other, 1
+    every scene, .5 lies between."""
+    terms: tuple[str, ...] = ()
+    """Terms of each data set's use, which the weights carry on: they go into the checkpoint's model card."""
+    cache: Literal["memory", "disk", "none"] = "none"
+    """Where decoded frames are kept, since decoding takes about as long as all else that loading does: in memory that
+    all loading processes share, or on disk below the run's folder."""
     train_splits: tuple[str, ...] = ("train",)
     train_fraction: float = 1.0
     """Part of the training images that is used: the first of one random order, so a smaller part lies in a larger."""
@@ -39,6 +47,7 @@ class DataConfig:
     """Brightness, contrast, saturation, hue."""
 
     def __post_init__(self) -> None:
+        self._check_sets()
         for name in ("batch_size", "num_queries"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -58,6 +67,30 @@ class DataConfig:
                 f"got {self.color_jitter}"
             )
 
+    def _check_sets(self) -> None:
+        number = len(self.root)
+        for name, allowed in (("weights", (0, number)), ("scene_balance", (1, number)), ("terms", (0, 1, number))):
+            given = len(getattr(self, name))
+            # Without a root the set is not known yet: a recipe may give its terms.
+            if number and given not in allowed:
+                raise ValueError(f"{name} must have one value per data set ({number}), got {given}")
+        if any(not 0 < weight < math.inf for weight in self.weights):
+            raise ValueError(f"weights must be positive and finite, got {self.weights}")
+        if any(not 0 <= balance <= 1 for balance in self.scene_balance):
+            raise ValueError(f"scene_balance must be in [0, 1], got {self.scene_balance}")
+        resolved = [Path(root).expanduser().resolve() for root in self.root]
+        if len(set(resolved)) < number:
+            raise ValueError(f"root must name different folders, got {' '.join(map(str, self.root))}")
+
+    @property
+    def set_names(self) -> tuple[str, ...]:
+        """What logs and reports call the data sets: their folders, with a number where two have one name."""
+        folders = [Path(root).expanduser().resolve().name for root in self.root]
+        return tuple(
+            f"{folder}-{folders[:index].count(folder) + 1}" if folders.count(folder) > 1 else folder
+            for index, folder in enumerate(folders)
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
@@ -72,6 +105,9 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     """On matrices only: biases, norms and scales are free."""
     gradient_clip: float = 1.0
+    batch_norm: Literal["auto", "frozen", "trained"] = "auto"
+    """Statistics of the encoder's batch norms, where it has any: kept as they are, or followed over the batches.
+    ``auto`` keeps those of pretrained weights and of ``init``, and follows where training starts from random ones."""
 
     def __post_init__(self) -> None:
         if not self.learning_rate > 0:

@@ -29,7 +29,7 @@ def test_a_recipe_alone_is_its_config(recipe: str) -> None:
     assert parse(["train", recipe]).options == RECIPES[recipe]()
 
 
-@pytest.mark.parametrize("recipe", ["nyu-tiny", "nyu-atto", "rooms-atto", "plan-v14"])
+@pytest.mark.parametrize("recipe", ["lite", "lite0", "nyu-tiny", "nyu-atto", "rooms-atto", "plan-v14"])
 def test_every_field_is_a_flag(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", recipe, "--help"]) == 0
     text = capsys.readouterr().out.replace(",", " ")
@@ -45,7 +45,7 @@ def test_flags_change_the_recipe() -> None:
     expected = replace(
         recipe,
         model=replace(recipe.model, pretrained=False, train_size=(128, 160)),
-        data=replace(recipe.data, train_splits=("train", "val"), root=Path("somewhere"), flip=False),
+        data=replace(recipe.data, train_splits=("train", "val"), root=(Path("somewhere"),), flip=False),
         optimizer=replace(recipe.optimizer, learning_rate=4e-4),
         max_steps=7,
         resume=True,
@@ -71,7 +71,7 @@ def test_ways_to_say_no(words: str) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("", "expected one of {nyu-tiny"),
+        ("", "expected one of {lite, lite0, nyu-tiny"),
         ("nyu-big", "nyu-big"),
         ("nyu-atto --epochs 0", "error: epochs must be at least 1, got 0 (see"),
         ("nyu-atto --model.dropout 3", "dropout must be in [0, 1), got 3.0"),

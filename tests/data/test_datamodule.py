@@ -19,6 +19,7 @@ from PIL import Image
 
 from spd.config import ModelConfig
 from spd.data.datamodule import EpochBatchSampler, RGBDDataModule, SampleKey, TrainingBatch
+from spd.data.mixture import Mixture, Share
 from spd.train_config import DataConfig, TrainConfig
 
 HEIGHT, WIDTH = 40, 56
@@ -43,8 +44,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(root: Path | None, **data: Any) -> TrainConfig:
+    roots = () if root is None else (root,)
     settings = {"batch_size": 4, "num_workers": 0, "num_queries": 9, "edge_fraction": 0.3, **data}
-    return TrainConfig(model=ModelConfig.atto(train_size=TARGET), data=DataConfig(root=root, **settings), seed=3)
+    return TrainConfig(model=ModelConfig.atto(train_size=TARGET), data=DataConfig(root=roots, **settings), seed=3)
 
 
 def trainer_of(**settings: Any) -> pl.Trainer:
@@ -69,7 +71,8 @@ def module_of(config: TrainConfig) -> RGBDDataModule:
 def sampler_of(
     num_samples: int, config: DataConfig, step: int = 0, rank: int = 0, world_size: int = 1
 ) -> EpochBatchSampler:
-    return EpochBatchSampler(num_samples, config, seed=3, current_step=lambda: step, rank=rank, world_size=world_size)
+    mixture = Mixture((Share(("",) * num_samples, weight=1.0),), seed=3)
+    return EpochBatchSampler(mixture, config, current_step=lambda: step, rank=rank, world_size=world_size)
 
 
 def assert_same(one: TrainingBatch, other: TrainingBatch) -> None:
@@ -137,7 +140,7 @@ def test_an_epoch_shows_each_frame_at_most_once_and_the_next_in_another_order() 
     assert len(set(first)) == len(first) == 8
     assert len(set(second)) == 8
     assert first != second
-    left_out = {frame for step in range(0, 40, 2) for batch in sampler_of(11, config, step) for _, frame, _ in batch}
+    left_out = {frame for step in range(0, 40, 2) for batch in sampler_of(11, config, step) for _, frame, *_ in batch}
     assert left_out == set(range(11))
 
 
@@ -184,7 +187,9 @@ def test_validation_is_whole_in_order_and_always_the_same(root: Path) -> None:
 
 
 def test_what_the_user_did_wrong(root: Path) -> None:
-    with pytest.raises(ValueError, match=r"data\.root must be a folder with manifest\.csv, got none"):
+    with pytest.raises(
+        ValueError, match=r"--data\.root must name one folder with manifest\.csv per data set, got none"
+    ):
         module_of(config_of(None))
     with pytest.raises(ValueError, match=r"has no frame in split dev; it has train, val"):
         module_of(config_of(root, val_split="dev"))
@@ -241,7 +246,7 @@ def test_a_continued_run_sees_what_the_unbroken_one_saw(
 
 @pytest.mark.skipif("SPD_NYU" not in os.environ, reason="SPD_NYU, the folder of the NYU Depth V2 manifest, is not set")
 def test_nyu_loads() -> None:
-    config = TrainConfig(data=DataConfig(root=Path(os.environ["SPD_NYU"]), batch_size=2, num_workers=0))
+    config = TrainConfig(data=DataConfig(root=(Path(os.environ["SPD_NYU"]),), batch_size=2, num_workers=0))
     for batch in islice(module_of(config).train_dataloader(), 2):
         assert batch.images.shape == (2, 3, 256, 320)
         assert batch.query_mask.all()
@@ -271,3 +276,118 @@ def test_a_part_of_the_images_lies_in_a_larger_part_and_validation_stays_whole(r
 def test_a_part_that_is_none_is_refused(fraction: float) -> None:
     with pytest.raises(ValueError, match=rf"train_fraction must be in \(0, 1\], got {fraction}"):
         DataConfig(train_fraction=fraction)
+
+
+def another(folder: Path, columns: str, cells: str, splits: tuple[str, ...]) -> Path:
+    """A small data set whose frames end with the given cells."""
+    rng = np.random.default_rng(1)
+    folder.mkdir()
+    lines = [f"image,depth,split,{columns}"]
+    for index, split in enumerate(splits):
+        Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+        Image.fromarray(rng.integers(500, 9000, (HEIGHT, WIDTH), dtype=np.uint16)).save(folder / f"{index}_depth.png")
+        lines.append(f"{index}.png,{index}_depth.png,{split},{cells}")
+    (folder / "manifest.csv").write_text("\n".join(lines))
+    return folder
+
+
+class TestSeveralSets:
+    @pytest.fixture
+    def roots(self, root: Path, tmp_path: Path) -> tuple[Path, Path]:
+        return root, another(tmp_path / "tables", "fx,fy,cx,cy,scene", "25,24,27.5,19.5,desk", ("train",) * 5)
+
+    def config(self, roots: tuple[Path, ...], **data: Any) -> TrainConfig:
+        config = config_of(roots[0])
+        return replace(config, data=replace(config.data, root=roots, **data))
+
+    def test_batches_mix_them_by_weight(self, roots: tuple[Path, Path]) -> None:
+        module = module_of(self.config(roots, weights=(1.0, 3.0)))
+        batches = list(module.train_dataloader())
+        of_sets = torch.cat([batch.data_sets for batch in batches])
+        # Of 16 samples 12 are of the second set; four whole batches of four show all of them.
+        assert torch.bincount(of_sets).tolist() == [4, 12]
+        for batch in batches:
+            assert torch.equal(batch.data_sets, (batch.indices >= NUM_TRAIN).long())
+
+    def test_a_repeated_frame_is_another_sample(self, roots: tuple[Path, Path]) -> None:
+        module = module_of(self.config(roots, weights=(1.0, 3.0)))
+        batches = list(module.train_dataloader())
+        frames = torch.cat([batch.indices for batch in batches])
+        repeated = int(frames[frames >= NUM_TRAIN][0])
+        same = torch.cat([batch.images for batch in batches])[frames == repeated]
+        assert len(same) >= 2
+        assert not torch.equal(same[0], same[1])
+
+    def test_each_keeps_its_own_camera(self, roots: tuple[Path, Path]) -> None:
+        """Zoomed by one, depth over focal length is what the file holds: √(fx·fy) by hand, 49.0 and 24.5."""
+        module = module_of(self.config(roots, zoom=(1.0, 1.0)))
+        canonical = module.config.model.canonical_focal_length
+        resized = ((TARGET[1] / WIDTH) * (TARGET[0] / HEIGHT)) ** 0.5
+        for batch in module.train_dataloader():
+            for number, focal in enumerate(((50 * 48) ** 0.5, (25 * 24) ** 0.5)):
+                scale = batch.depth_scale[batch.data_sets == number]
+                assert scale.tolist() == pytest.approx([focal * resized / canonical] * len(scale), rel=1e-4)
+
+    @pytest.mark.parametrize("cache", ["memory", "disk"])
+    def test_caching_changes_nothing(self, roots: tuple[Path, Path], cache: str, tmp_path: Path) -> None:
+        plain = module_of(self.config(roots))
+        kept = module_of(replace(self.config(roots, cache=cache), output=tmp_path / "run"))
+        for loader in ("train_dataloader", "val_dataloader"):
+            for one, other in zip(getattr(plain, loader)(), getattr(kept, loader)(), strict=True):
+                assert_same(one, other)
+
+    def test_only_those_with_the_split_are_validated(self, roots: tuple[Path, Path]) -> None:
+        module = module_of(self.config(roots))
+        assert module.val_frames is not None
+        assert module.val_frames.names == (roots[0].name,)
+        assert module.val_prefix(0) == f"{roots[0].name}/"
+        with pytest.raises(ValueError, match=r"no data set has a frame in split dev to validate on; --data\.val-split"):
+            module_of(self.config(roots, val_split="dev"))
+
+    def test_frames_without_a_camera_are_left_out_and_told(
+        self, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        bare = another(tmp_path / "bare", "camera", "", ("train", "train", "val"))
+        lines = (bare / "manifest.csv").read_text().splitlines()
+        (bare / "manifest.csv").write_text(
+            "\n".join([lines[0], f"{lines[1]}canonical", lines[2], f"{lines[3]}canonical"])
+        )
+        module = module_of(self.config((root, bare)))
+        assert module.train_frames is not None
+        assert len(module.train_frames) == NUM_TRAIN + 1
+        assert "1 of 2 frames of split train" in caplog.text
+
+    def test_a_set_without_any_camera_is_refused(self, root: Path, tmp_path: Path) -> None:
+        bare = another(tmp_path / "bare", "scene", "desk", ("train", "val"))
+        with pytest.raises(ValueError, match=r"no frame of split train of .*bare says its camera.*canonical"):
+            module_of(self.config((root, bare)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weights": (1.0,)}, r"weights must have one value per data set \(2\), got 1"),
+        ({"weights": (1.0, 0.0)}, r"weights must be positive and finite, got \(1\.0, 0\.0\)"),
+        ({"scene_balance": (0.0, 2.0)}, r"scene_balance must be in \[0, 1\], got \(0\.0, 2\.0\)"),
+        ({"terms": ("a", "b", "c")}, r"terms must have one value per data set \(2\), got 3"),
+        ({"root": (Path("a"), Path("./a"))}, r"root must name different folders, got a a"),
+    ],
+)
+def test_what_does_not_fit_the_sets_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DataConfig(**{"root": (Path("a"), Path("b")), **settings})
+
+
+def test_sets_of_one_name_are_told_apart() -> None:
+    assert DataConfig(root=(Path("/x/a"), Path("/y/a"), Path("/x/b"))).set_names == ("a-1", "a-2", "b")
+
+
+def test_the_mean_over_scenes_is_a_mean_by_weight(root: Path, tmp_path: Path) -> None:
+    folder = another(tmp_path / "scenes", "fx,fy,cx,cy,scene", "25,24,27.5,19.5,one", ("train", "val", "val", "val"))
+    text = (folder / "manifest.csv").read_text().splitlines()
+    (folder / "manifest.csv").write_text("\n".join([*text[:-1], text[-1].replace("one", "two")]))
+    module = module_of(config_of(folder))
+    weights = [module.val_scene_weight(index) for index in range(3)]
+    errors = [0.1, 0.3, 0.8]
+    by_hand = ((0.1 + 0.3) / 2 + 0.8) / 2
+    assert sum(w * e for w, e in zip(weights, errors, strict=True)) / 3 == pytest.approx(by_hand)

@@ -24,7 +24,7 @@ DECAY = 0.6
 def _config(root: Path, output: Path, ema_decay: float | None) -> TrainConfig:
     return TrainConfig(
         model=ModelConfig.atto(train_size=(64, 96), dropout=0.0),
-        data=DataConfig(root=root, batch_size=2, num_queries=16, num_workers=0),
+        data=DataConfig(root=(root,), batch_size=2, num_queries=16, num_workers=0),
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=1),
         output=output,
         max_steps=5,

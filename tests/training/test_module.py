@@ -15,7 +15,13 @@ from spd.coordinates import STRIDES, anchor_points
 from spd.data.datamodule import TrainingBatch
 from spd.train_config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 from spd.training.diagnostics import DecoderProbe
-from spd.training.module import SPDModule, StepLosses, learning_rate_factor, parameter_groups
+from spd.training.module import (
+    SPDModule,
+    StepLosses,
+    learning_rate_factor,
+    parameter_groups,
+    validation_figures,
+)
 
 SMALL = ModelConfig.atto(train_size=(64, 96))
 
@@ -87,6 +93,8 @@ def test_relative_error_joins_the_loss_of_points_and_anchors(
         query_depth_m=torch.rand(2, 7, generator=generator).add(0.5),
         query_mask=torch.ones(2, 7, dtype=torch.bool),
         indices=torch.arange(2),
+        data_sets=torch.zeros(2, dtype=torch.long),
+        depth_scale=torch.ones(2),
     )
     losses: dict[float, StepLosses] = {}
     for weight in (0.0, 0.5):
@@ -132,3 +140,34 @@ def test_probe_reads_what_the_formulas_give(module: SPDModule) -> None:
         f"canvas_std/layer_{n}" for n in range(1, 8)
     ]
     assert not any(m._forward_hooks for m in module.modules())
+
+
+def test_validation_figures_of_one_image() -> None:
+    """By hand: raw errors 1/1, 0/2, 4/4; scaled by 2/2 = 1 they stay, and by the median of another they do not."""
+    figures = validation_figures(np.array([2.0, 2.0, 8.0]), np.array([1.0, 2.0, 4.0]))
+    assert figures["abs_rel"] == pytest.approx((1 + 0 + 1) / 3)
+    assert figures["rmse"] == pytest.approx(((1 + 0 + 16) / 3) ** 0.5)
+    assert figures["delta1"] == pytest.approx(1 / 3)
+    assert figures["abs_rel_aligned"] == pytest.approx((1 + 0 + 1) / 3)
+    halved = validation_figures(np.array([3.0, 6.0, 12.0]), np.array([1.0, 2.0, 4.0]))
+    assert halved["abs_rel"] == pytest.approx(2.0)
+    assert halved["abs_rel_aligned"] == pytest.approx(0.0)
+
+
+def test_batch_norms_are_frozen_where_weights_know_their_statistics() -> None:
+    lite = ModelConfig.lite0(train_size=(64, 96))
+    for config, frozen in (
+        (TrainConfig(model=lite), False),
+        (TrainConfig(model=lite, init="somewhere"), True),
+        (TrainConfig(model=replace(lite, pretrained=True)), True),
+        (TrainConfig(model=replace(lite, pretrained=True), optimizer=OptimizerConfig(batch_norm="trained")), False),
+        (TrainConfig(model=lite, optimizer=OptimizerConfig(batch_norm="frozen")), True),
+    ):
+        norms = SPDModule(config).model.encoder.batch_norms()
+        assert norms
+        assert {norm.training for norm in norms} == {not frozen}
+
+
+def test_batch_norms_of_an_encoder_without_any_are_refused() -> None:
+    with pytest.raises(ValueError, match="batch_norm frozen is for encoders with batch norms, got convnextv2"):
+        SPDModule(TrainConfig(model=SMALL, optimizer=OptimizerConfig(batch_norm="frozen")))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import lightning.pytorch as pl
@@ -12,10 +15,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from spd.data.query_sampling import QuerySample, draw_num_queries, epoch_order, sample_generator, sample_queries
-from spd.data.rgbd import RGBDDataset
-from spd.data.transforms import EvalTransform, TrainTransform
+from spd.config import ModelConfig
+from spd.data.frame_sets import FrameSets
+from spd.data.mixture import Mixture, Share
+from spd.data.query_sampling import QuerySample, draw_num_queries, sample_generator, sample_queries
+from spd.data.rgbd import CAMERA_COLUMNS, CANONICAL_CAMERA, RGBDDataset, read_splits
+from spd.data.transforms import EvalTransform, TrainTransform, TransformedSample
 from spd.train_config import DataConfig, TrainConfig
+
+_log = logging.getLogger(__name__)
+
+CACHE_FOLDER = "frames"
+"""Of a run, for decoded frames."""
 
 
 class SampleKey(NamedTuple):
@@ -23,8 +34,10 @@ class SampleKey(NamedTuple):
 
     epoch: int
     frame: int
-    """Position in the data set."""
+    """Position among the frames of all data sets."""
     num_queries: int
+    repeat: int = 0
+    """How often the epoch has drawn this frame before."""
 
 
 class TrainingSample(NamedTuple):
@@ -34,7 +47,11 @@ class TrainingSample(NamedTuple):
     depth_m: Float[Tensor, "H W"]
     queries: QuerySample
     frame: int
-    """Position in the data set."""
+    """Position among the frames of all data sets."""
+    data_set: int
+    """Position of its data set."""
+    depth_scale: float
+    """Focal length of the image's camera over the canonical one: depth of the scene itself over ``depth_m``."""
 
 
 class TrainingBatch(NamedTuple):
@@ -51,7 +68,11 @@ class TrainingBatch(NamedTuple):
     query_mask: Bool[Tensor, "B K"]
     """False for the points of an image without a valid depth."""
     indices: Int[Tensor, "B"]
-    """Position of each image in its data set."""
+    """Position of each image among the frames of all data sets."""
+    data_sets: Int[Tensor, "B"]
+    """Position of each image's data set."""
+    depth_scale: Float[Tensor, "B"]
+    """Depth of the scene itself over that at the canonical focal length."""
 
 
 def collate(samples: Sequence[TrainingSample]) -> TrainingBatch:
@@ -63,23 +84,24 @@ def collate(samples: Sequence[TrainingSample]) -> TrainingBatch:
         query_depth_m=torch.stack([sample.queries.depth_m for sample in samples]),
         query_mask=torch.stack([sample.queries.valid_mask for sample in samples]),
         indices=torch.tensor([sample.frame for sample in samples]),
+        data_sets=torch.tensor([sample.data_set for sample in samples]),
+        depth_scale=torch.tensor([sample.depth_scale for sample in samples]),
     )
 
 
 class EpochBatchSampler(Sampler[list[SampleKey]]):
     """The batches of an epoch as one process sees them: a pure function of seed, step, rank and world size.
 
-    Each epoch is a permutation of all frames, cut into batches of ``config.batch_size``; the remainder is left out,
-    and a set smaller than one batch is repeated to fill one. Rank r of n takes every n-th frame of a batch, from the
+    Each epoch is what the mixture says, cut into batches of ``config.batch_size``; the remainder is left out, and an
+    epoch smaller than one batch is repeated to fill one. Rank r of n takes every n-th frame of a batch, from the
     r-th on, so that the batches of all ranks together are those of a single process.
 
     An iteration starts at the batch of the current step and ends with its epoch, so that a run which continues in
     mid-epoch needs no state but its step. ``len`` is always that of a full epoch: Lightning counts batches within it.
 
     Args:
-        num_samples: frames in the data set.
+        mixture: the samples of each epoch.
         config: batch size and number of query points.
-        seed: seed of the run.
         current_step: the optimiser steps done so far, one per batch. Asked at each iteration: the epoch that Lightning
             tells a sampler is off by one after some restarts.
         rank: this process.
@@ -88,41 +110,41 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
 
     def __init__(
         self,
-        num_samples: int,
+        mixture: Mixture,
         config: DataConfig,
-        seed: int,
         *,
         current_step: Callable[[], int],
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         assert config.batch_size % world_size == 0, (config.batch_size, world_size)
-        self.num_samples = num_samples
+        self.mixture = mixture
         self.config = config
-        self.seed = seed
         self.current_step = current_step
         self.rank = rank
         self.world_size = world_size
 
     def __len__(self) -> int:
-        return max(1, self.num_samples // self.config.batch_size)
+        return max(1, len(self.mixture) // self.config.batch_size)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         epoch, first = divmod(self.current_step(), len(self))
-        order = epoch_order(self.num_samples, self.seed, epoch)
+        order = self.mixture.epoch(epoch)
         batch_size = self.config.batch_size
         while len(order) < batch_size:
             order = order + order
         for batch in range(first, len(self)):
-            num_queries = draw_num_queries(self.config, self.seed, epoch * len(self) + batch)
-            frames = order[batch * batch_size : (batch + 1) * batch_size]
-            yield [SampleKey(epoch, frame, num_queries) for frame in frames[self.rank :: self.world_size]]
+            num_queries = draw_num_queries(self.config, self.mixture.seed, epoch * len(self) + batch)
+            draws = order[batch * batch_size : (batch + 1) * batch_size]
+            yield [
+                SampleKey(epoch, draw.frame, num_queries, draw.repeat) for draw in draws[self.rank :: self.world_size]
+            ]
 
 
 class TrainingSet(Dataset[TrainingSample]):
-    """Randomly transformed frames with query points; every draw is seeded by (seed, epoch, frame)."""
+    """Randomly transformed frames with query points; every draw is seeded by (seed, epoch, frame, repeat)."""
 
-    def __init__(self, frames: RGBDDataset, transform: TrainTransform, seed: int) -> None:
+    def __init__(self, frames: FrameSets, transform: TrainTransform, seed: int) -> None:
         self.frames = frames
         self.transform = transform
         self.seed = seed
@@ -131,17 +153,17 @@ class TrainingSet(Dataset[TrainingSample]):
         return len(self.frames)
 
     def __getitem__(self, key: SampleKey) -> TrainingSample:
-        generator = sample_generator(self.seed, key.epoch, key.frame)
+        generator = sample_generator(self.seed, key.epoch, key.frame, key.repeat)
         transformed = self.transform(self.frames[key.frame], generator)
         edge_fraction = self.transform.data.edge_fraction
         queries = sample_queries(transformed.depth_m, key.num_queries, generator, edge_fraction)
-        return TrainingSample(transformed.image, transformed.depth_m, queries, key.frame)
+        return _sample(transformed, queries, key.frame, self.frames.set_of(key.frame), self.transform.model)
 
 
 class ValidationSet(Dataset[TrainingSample]):
     """Frames as they are, each with the same uniform query points at every epoch of every run."""
 
-    def __init__(self, frames: RGBDDataset, transform: EvalTransform, num_queries: int) -> None:
+    def __init__(self, frames: FrameSets, transform: EvalTransform, num_queries: int) -> None:
         self.frames = frames
         self.transform = transform
         self.num_queries = num_queries
@@ -152,7 +174,40 @@ class ValidationSet(Dataset[TrainingSample]):
     def __getitem__(self, index: int) -> TrainingSample:
         transformed = self.transform(self.frames[index])
         queries = sample_queries(transformed.depth_m, self.num_queries, sample_generator(0, 0, index))
-        return TrainingSample(transformed.image, transformed.depth_m, queries, index)
+        return _sample(transformed, queries, index, self.frames.set_of(index), self.transform.model)
+
+
+def _sample(
+    transformed: TransformedSample, queries: QuerySample, frame: int, data_set: int, model: ModelConfig
+) -> TrainingSample:
+    scale = transformed.intrinsics.focal_length / model.canonical_focal_length
+    return TrainingSample(transformed.image, transformed.depth_m, queries, frame, data_set, scale)
+
+
+def _with_cameras(root: Path, splits: Sequence[str]) -> RGBDDataset:
+    """The frames of a data set from which metres can be learnt; says how many are left out.
+
+    Raises:
+        ValueError: the manifest is refused, or there is no such frame.
+    """
+    frames = RGBDDataset(root, splits)
+    number = frames.leave_out_unknown_cameras()
+    names = ", ".join(splits)
+    if not len(frames):
+        raise ValueError(
+            f"no frame of split {names} of {root} says its camera, so its depth cannot be brought to one focal length; "
+            f"give {', '.join(CAMERA_COLUMNS)}, or {CANONICAL_CAMERA} in the column camera where one unknown camera "
+            "took all images"
+        )
+    if number:
+        _log.warning(
+            "%s of %s frames of split %s of %s have no camera and are left out",
+            number,
+            number + len(frames),
+            names,
+            root,
+        )
+    return frames
 
 
 class RGBDDataModule(pl.LightningDataModule):
@@ -163,25 +218,57 @@ class RGBDDataModule(pl.LightningDataModule):
     split: its figures need no reduction. There is no validation loader where ``config.validate_every`` is 0.
 
     Raises:
-        ValueError: on ``setup``, there is no ``config.data.root``, or its manifest is refused.
+        ValueError: on ``setup``, there is no ``config.data.root``, a manifest is refused, or no data set has a frame to
+            validate on.
     """
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self.config = config
-        self.train_frames: RGBDDataset | None = None
-        self.val_frames: RGBDDataset | None = None
+        self.train_frames: FrameSets | None = None
+        self.val_frames: FrameSets | None = None
 
     def setup(self, stage: str) -> None:
-        """Reads the manifest."""
+        """Reads the manifests, and decodes the frames that are to be kept in memory."""
         data = self.config.data
-        if data.root is None:
-            raise ValueError("data.root must be a folder with manifest.csv, got none")
-        if self.train_frames is None:
-            self.train_frames = RGBDDataset(data.root, data.train_splits)
-            self.train_frames.keep(data.train_fraction)
-            if self.config.validate_every:
-                self.val_frames = RGBDDataset(data.root, (data.val_split,))
+        if not data.root:
+            raise ValueError("--data.root must name one folder with manifest.csv per data set, got none")
+        if self.train_frames is not None:
+            return
+        self.train_frames = self._training_frames()
+        if self.config.validate_every:
+            self.val_frames = self._validation_frames()
+        self._keep("train", self.train_frames)
+        if self.val_frames is not None:
+            self._keep("val", self.val_frames)
+
+    def _training_frames(self) -> FrameSets:
+        data = self.config.data
+        sets = [_with_cameras(root, data.train_splits) for root in data.root]
+        for frames in sets:
+            frames.keep(data.train_fraction)
+        return FrameSets(data.set_names, sets)
+
+    def _validation_frames(self) -> FrameSets:
+        """Of the data sets that have the split; one at least has."""
+        data = self.config.data
+        having = [
+            (name, root)
+            for name, root in zip(data.set_names, data.root, strict=True)
+            if len(data.root) == 1 or data.val_split in read_splits(root)
+        ]
+        if not having:
+            raise ValueError(
+                f"no data set has a frame in split {data.val_split} to validate on; --data.val-split names another, "
+                "--validate-every 0 goes without"
+            )
+        return FrameSets([name for name, _ in having], [_with_cameras(root, (data.val_split,)) for _, root in having])
+
+    def _keep(self, name: str, frames: FrameSets) -> None:
+        if self.config.data.cache == "memory":
+            frames.keep_in_memory()
+        elif self.config.data.cache == "disk":
+            frames.keep_on_disk(self.config.output / CACHE_FOLDER / name)
 
     def train_dataloader(self) -> DataLoader[TrainingSample]:
         """This process's share of each training batch, from the trainer's step on."""
@@ -189,9 +276,8 @@ class RGBDDataModule(pl.LightningDataModule):
         config = self.config
         assert self.train_frames is not None, "setup comes first"
         sampler = EpochBatchSampler(
-            len(self.train_frames),
+            self._mixture(self.train_frames),
             config.data,
-            config.seed,
             current_step=lambda: trainer.global_step,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
@@ -200,6 +286,16 @@ class RGBDDataModule(pl.LightningDataModule):
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
         transform = TrainTransform(data=config.data, model=config.model)
         return self._loader(TrainingSet(self.train_frames, transform, config.seed), sampler)
+
+    def _mixture(self, frames: FrameSets) -> Mixture:
+        data = self.config.data
+        weights = data.weights or tuple(float(len(of_set)) for of_set in frames.sets)
+        balances = data.scene_balance * (len(frames.sets) if len(data.scene_balance) == 1 else 1)
+        shares = [
+            Share(tuple(frame.scene or "" for frame in of_set.frames), weight, balance)
+            for of_set, weight, balance in zip(frames.sets, weights, balances, strict=True)
+        ]
+        return Mixture(tuple(shares), self.config.seed)
 
     def val_dataloader(self) -> DataLoader[TrainingSample] | list[DataLoader[TrainingSample]]:
         """The validation split in its order; an empty list where there is no validation."""
@@ -212,10 +308,25 @@ class RGBDDataModule(pl.LightningDataModule):
         transform = EvalTransform(model=self.config.model)
         return self._loader(ValidationSet(self.val_frames, transform, data.num_queries), batches)
 
+    def val_prefix(self, data_set: int) -> str:
+        """What goes before the name of a validation figure: the data set where training reads several."""
+        assert self.val_frames is not None, "there is no validation"
+        return f"{self.val_frames.names[data_set]}/" if len(self.config.data.root) > 1 else ""
+
+    def val_scene_weight(self, index: int) -> float:
+        """N / (S · n): with it, the mean over the N frames of a set is that over its S scenes, of n frames each.
+
+        Frames without a label are one scene.
+        """
+        assert self.val_frames is not None, "there is no validation"
+        frames = self.val_frames.sets[self.val_frames.set_of(index)].frames
+        sizes = Counter(frame.scene for frame in frames)
+        return len(frames) / (len(sizes) * sizes[self.val_frames.frame(index).scene])
+
     def frame_names(self, indices: Sequence[int]) -> list[str]:
         """The image files of a training batch's ``indices``, for messages."""
         assert self.train_frames is not None, "setup comes first"
-        return [str(self.train_frames.frames[index].image) for index in indices]
+        return [str(self.train_frames.frame(index).image) for index in indices]
 
     def _trainer(self) -> pl.Trainer:
         assert self.trainer is not None, "loaders are made for a Trainer"

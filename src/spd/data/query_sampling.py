@@ -16,7 +16,7 @@ EDGE_SHARE = 0.1
 """Part of the valid pixels that counts as depth edges: those where log depth changes most."""
 
 # Streams of random numbers that must not repeat one another where their keys are equal.
-_SAMPLE_STREAM, _ORDER_STREAM, _COUNT_STREAM = range(3)
+_SAMPLE_STREAM, _ORDER_STREAM, _COUNT_STREAM, _MIXTURE_STREAM = range(4)
 
 
 class QuerySample(NamedTuple):
@@ -92,9 +92,22 @@ def draw_num_queries(config: DataConfig, seed: int, step: int) -> int:
     return min(max(int(math.exp(draw)), low), high)
 
 
-def sample_generator(seed: int, epoch: int, index: int) -> Generator:
-    """The source of every draw of one sample; the same in any worker of any process."""
-    return torch.Generator().manual_seed(_mixed_seed(_SAMPLE_STREAM, seed, epoch, index))
+def sample_generator(seed: int, epoch: int, index: int, repeat: int = 0) -> Generator:
+    """The source of every draw of one sample; the same in any worker of any process.
+
+    Args:
+        seed: of the run.
+        epoch: number of the epoch.
+        index: position of the frame.
+        repeat: how often the epoch has drawn the frame before.
+    """
+    key = (seed, epoch, index, repeat) if repeat else (seed, epoch, index)
+    return torch.Generator().manual_seed(_mixed_seed(_SAMPLE_STREAM, *key))
+
+
+def mixture_seed(seed: int, epoch: int, position: int) -> int:
+    """Of the frames that an epoch takes from the data set at ``position``."""
+    return _mixed_seed(_MIXTURE_STREAM, seed, epoch, position)
 
 
 def epoch_order(num_samples: int, seed: int, epoch: int) -> list[int]:

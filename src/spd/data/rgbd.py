@@ -1,8 +1,8 @@
 """RGB-D frames on disk: ``manifest.csv`` → frames, images and depths; everything that trains or evaluates reads this.
 
 A data set is a folder with ``manifest.csv``, whose columns are ``image,depth,split`` and optionally ``fx,fy,cx,cy``
-(pixels of the stored image), ``scene``, ``depth_scale`` and ``depth_step`` (see :class:`Frame`). Paths are relative
-to the folder.
+(pixels of the stored image), ``camera``, ``scene``, ``depth_scale`` and ``depth_step`` (see :class:`Frame`). Paths are
+relative to the folder.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from spd.camera import Intrinsics
 MANIFEST = "manifest.csv"
 REQUIRED_COLUMNS = ("image", "depth", "split")
 CAMERA_COLUMNS = ("fx", "fy", "cx", "cy")
-OPTIONAL_COLUMNS = (*CAMERA_COLUMNS, "scene", "depth_scale", "depth_step")
+OPTIONAL_COLUMNS = (*CAMERA_COLUMNS, "camera", "scene", "depth_scale", "depth_step")
+CANONICAL_CAMERA = "canonical"
+"""In the column ``camera`` of a frame without intrinsics: training may take it to have the canonical focal length."""
 
 # What PIL and its decoders raise on a file that is no image, is cut short or is damaged.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
@@ -48,6 +50,13 @@ class Frame(NamedTuple):
     """Units of the PNG per metre."""
     depth_step: float = 0.0
     """Quantisation step of the true depth, metres."""
+    is_canonical: bool = False
+    """Without intrinsics: the camera may be taken to have the canonical focal length."""
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether metres can be learnt from it: its camera is known, or said to be the canonical one."""
+        return self.intrinsics is not None or self.is_canonical
 
 
 class RGBDSample(NamedTuple):
@@ -76,6 +85,16 @@ class RGBDDataset(Dataset[RGBDSample]):
         order = np.random.default_rng(0).permutation(len(self.frames))
         self.frames = [self.frames[index] for index in sorted(order[:number])]
 
+    def leave_out_unknown_cameras(self) -> int:
+        """Keep only the frames from which metres can be learnt.
+
+        Returns:
+            How many were left out.
+        """
+        before = len(self.frames)
+        self.frames = [frame for frame in self.frames if frame.has_scale]
+        return before - len(self.frames)
+
     def __len__(self) -> int:
         return len(self.frames)
 
@@ -93,6 +112,20 @@ class RGBDDataset(Dataset[RGBDSample]):
         )
 
 
+def read_splits(root: Path) -> frozenset[str]:
+    """The splits that ``root/manifest.csv`` names; that the frames' files exist is not checked.
+
+    Raises:
+        ValueError: no manifest, or a damaged one.
+    """
+    path = _manifest_of(root)
+    rows = _rows(path)
+    _, columns = next(rows, (0, []))
+    _check_columns(path, columns)
+    number = columns.index("split")
+    return frozenset(cells[number] for _, cells in rows if len(cells) == len(columns))
+
+
 def read_manifest(root: Path, splits: Sequence[str] | None = None) -> list[Frame]:
     """The frames of ``root/manifest.csv`` that belong to ``splits`` (None: all), in the manifest's order.
 
@@ -102,9 +135,7 @@ def read_manifest(root: Path, splits: Sequence[str] | None = None) -> list[Frame
         ValueError: no manifest, a missing, unknown or repeated column, a line with a wrong number of cells or a
             value that is no such number, a half-given camera, a missing file, an asked split without a frame.
     """
-    path = Path(root) / MANIFEST
-    if not path.is_file():
-        raise ValueError(f"a data set is a folder with {MANIFEST}, got {root} without one")
+    path = _manifest_of(root)
     asked = None if splits is None else set(splits)
     exists = _FileIndex()
     frames: list[Frame] = []
@@ -195,6 +226,13 @@ def read_depth(frame: Frame) -> Float[np.ndarray, "H W"]:
     return values.astype(np.float32) / np.float32(frame.depth_scale)
 
 
+def _manifest_of(root: Path) -> Path:
+    path = Path(root) / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"a data set is a folder with {MANIFEST}, got {root} without one")
+    return path
+
+
 class _FileIndex:
     """Whether files exist, by listing each folder once: millions of frames cost no system call each."""
 
@@ -249,7 +287,17 @@ def _parse_frame(root: Path, cells: dict[str, str]) -> Frame:
         scene=cells.get("scene") or None,
         depth_scale=_parse_number("depth_scale", cells.get("depth_scale") or "1000", above=0.0),
         depth_step=_parse_number("depth_step", cells.get("depth_step") or "0", at_least=0.0),
+        is_canonical=_parse_is_canonical(cells),
     )
+
+
+def _parse_is_canonical(cells: dict[str, str]) -> bool:
+    said = cells.get("camera", "")
+    if said not in ("", CANONICAL_CAMERA):
+        raise ValueError(f"camera must be {CANONICAL_CAMERA} or empty, got {said!r}")
+    if said and any(cells.get(name) for name in CAMERA_COLUMNS):
+        raise ValueError(f"camera {CANONICAL_CAMERA} is for frames without {', '.join(CAMERA_COLUMNS)}, got both")
+    return bool(said)
 
 
 @lru_cache(maxsize=1024)

@@ -74,7 +74,7 @@ def row_config(row: Row, study: Study, protocol: AblationProtocol, root: Path, o
         num_queries -= len(anchor_points(protocol.size, model.anchor_stride))
     quarter = max(1, num_queries // 4)
     data = DataConfig(
-        root=root,
+        root=(root,),
         train_splits=(protocol.train_split,),
         val_split=protocol.val_split,
         batch_size=protocol.batch_size,

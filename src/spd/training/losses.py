@@ -24,6 +24,8 @@ class ImageLoss(NamedTuple):
     """Zero, yet connected to the graph, where no image has."""
     skipped: Int[Tensor, ""]
     """Images without a single valid value."""
+    per_image: Float[Tensor, "B"]
+    """Of every image; means nothing where one has nothing to compare."""
 
 
 def silog_loss(
@@ -77,7 +79,7 @@ def _over_images(
 ) -> ImageLoss:
     # Multiplying keeps a batch of only empty images connected to the graph, which DDP needs.
     mean = (per_image * has_any).sum() / has_any.sum().clamp(min=1) + 0.0 * log_depth.float().sum()
-    return ImageLoss(mean, (~has_any).sum())
+    return ImageLoss(mean, (~has_any).sum(), per_image)
 
 
 def pool_valid_depth(

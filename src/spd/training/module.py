@@ -15,8 +15,9 @@ from spd.baselines.bilinear_mlp import BilinearMLP
 from spd.config import Architecture, ModelConfig
 from spd.coordinates import anchor_points
 from spd.data.datamodule import RGBDDataModule, TrainingBatch
-from spd.evaluation.metrics import compute_metrics, mean_metrics
+from spd.evaluation.metrics import compute_metrics
 from spd.model.depth_head import DenseAuxiliaryHeads
+from spd.model.encoder import Encoder
 from spd.model.network import DepthNetwork
 from spd.model.spd import SPD
 from spd.train_config import TrainConfig
@@ -27,6 +28,10 @@ NETWORKS: Mapping[Architecture, type[DepthNetwork]] = {"spd": SPD, "bilinear": B
 
 class NonFiniteLossError(RuntimeError):
     """The loss became NaN or infinite; the message names the step, the parts of the loss and the images."""
+
+
+_FIGURES_OF_SCENES = ("abs_rel", "abs_rel_aligned")
+"""What is also averaged over scenes, each counting the same."""
 
 
 class StepLosses(NamedTuple):
@@ -46,6 +51,8 @@ class SPDModule(pl.LightningModule):
         super().__init__()
         self.config = config
         self.model = build_network(config.model)
+        if has_frozen_statistics(config, self.model.encoder):
+            self.model.encoder.freeze_statistics()
         # They teach L2 and L3, which only SPD has.
         channels = config.model.neck_channels
         self.auxiliary_heads = DenseAuxiliaryHeads(*channels[1:3]) if isinstance(self.model, SPD) else None
@@ -78,6 +85,7 @@ class SPDModule(pl.LightningModule):
         losses = StepLosses(total, silog.mean, others, silog.skipped)
         self._require_finite(losses, batch)
         self._log_step(losses, log_depth.detach())
+        self._log_sets(silog.per_image.detach(), batch)
         return total
 
     def _anchor_loss(self, log_depth: Tensor, depth_m: Tensor) -> Tensor:
@@ -91,30 +99,49 @@ class SPDModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
-        depth_m, mask = self.model(batch.images, batch.query_points, batch.query_mask), batch.query_mask
-        asked = [
-            compute_metrics(predicted[valid].cpu().numpy(), true[valid].cpu().numpy())
-            for predicted, true, valid in zip(depth_m, batch.query_depth_m, mask, strict=True)
-            if valid.any()
-        ]
-        if asked:
-            mean = mean_metrics(asked)
-            silog = silog_loss(depth_m.log(), batch.query_depth_m.log(), mask, self.config.loss.silog_lambda)
-            figures = {"abs_rel": mean.abs_rel, "rmse": mean.rmse, "delta1": mean.delta1, "silog": silog.mean}
-            named = {f"val/{name}": value for name, value in figures.items()}
-            self.log_dict(named, on_epoch=True, batch_size=len(asked), prog_bar=True)
+        depth_m = self.model(batch.images, batch.query_points, batch.query_mask)
+        silog = silog_loss(
+            depth_m.log(), batch.query_depth_m.log(), batch.query_mask, self.config.loss.silog_lambda
+        ).per_image
+        by_set: dict[int, list[dict[str, float]]] = {}
+        for index, valid in enumerate(batch.query_mask):
+            if valid.any():
+                scale = batch.depth_scale[index]
+                predicted, true = (
+                    (scale * of_image[index, valid]).cpu().numpy() for of_image in (depth_m, batch.query_depth_m)
+                )
+                figures = validation_figures(predicted, true)
+                figures["silog"] = silog[index].item()
+                scene_weight = self._data().val_scene_weight(int(batch.indices[index]))
+                figures |= {f"{name}_scenes": scene_weight * figures[name] for name in _FIGURES_OF_SCENES}
+                by_set.setdefault(int(batch.data_sets[index]), []).append(figures)
+        for data_set, of_images in by_set.items():
+            prefix = f"val/{self._data().val_prefix(data_set)}"
+            mean = {f"{prefix}{name}": float(np.mean([of[name] for of in of_images])) for name in of_images[0]}
+            self.log_dict(mean, on_epoch=True, batch_size=len(of_images))
 
     def configure_optimizers(self) -> Any:
-        # One kernel for all parameters saves a twentieth of a step of small images on a CPU; Lightning refuses to clip
-        # its gradients under mixed precision.
-        fused = self.trainer.precision == "32-true"
-        optimizer = torch.optim.AdamW(parameter_groups(self, self.config), fused=fused)
+        # One kernel for all parameters saves a twentieth of a step of small images on a CPU.
+        optimizer = torch.optim.AdamW(parameter_groups(self, self.config), fused=True)
         total_steps = int(self.trainer.estimated_stepping_batches)
         warmup, final = self.config.optimizer.warmup_steps, self.config.optimizer.final_lr_fraction
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, total_steps, warmup, final)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """By the norm of all gradients.
+
+        Lightning's own refuses a fused optimiser under mixed precision, for the sake of a scaler that bfloat16 lacks.
+        """
+        if gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def _log_step(self, losses: StepLosses, log_depth: Tensor) -> None:
         self.log("train/loss", losses.total)
@@ -126,11 +153,24 @@ class SPDModule(pl.LightningModule):
         self.log("prediction/farthest_m", log_depth.max().exp(), prog_bar=True)
         self.log("model/depth_scale", self.model.depth_head.log_scale.detach().exp())
 
+    def _log_sets(self, silog: Tensor, batch: TrainingBatch) -> None:
+        """The loss of each data set's images, where there are several sets."""
+        names = self.config.data.set_names
+        if len(names) < 2:
+            return
+        counted = batch.query_mask.any(1)
+        for number, name in enumerate(names):
+            of_set = counted & (batch.data_sets == number)
+            if of_set.any():
+                self.log(f"train/silog/{name}", silog[of_set].mean())
+
+    def _data(self) -> RGBDDataModule:
+        return self.trainer.datamodule  # type: ignore[attr-defined]
+
     def _require_finite(self, losses: StepLosses, batch: TrainingBatch) -> None:
         if math.isfinite(losses.total.item()):
             return
-        data: RGBDDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        names = ", ".join(data.frame_names(batch.indices.tolist()))
+        names = ", ".join(self._data().frame_names(batch.indices.tolist()))
         parts = {"silog": losses.silog, **losses.others}
         told = ", ".join(f"{name.replace('_', ' ')} {loss.item():g}" for name, loss in parts.items())
         raise NonFiniteLossError(
@@ -139,9 +179,33 @@ class SPDModule(pl.LightningModule):
         )
 
 
+def validation_figures(predicted_m: np.ndarray, true_m: np.ndarray) -> dict[str, float]:
+    """Errors of one image, of the answers as they are and after scaling by the median.
+
+    Args:
+        predicted_m: (N,) metres.
+        true_m: (N,) metres.
+    """
+    raw = compute_metrics(predicted_m, true_m)
+    aligned = compute_metrics(predicted_m * (np.median(true_m) / np.median(predicted_m)), true_m)
+    return {"abs_rel": raw.abs_rel, "rmse": raw.rmse, "delta1": raw.delta1, "abs_rel_aligned": aligned.abs_rel}
+
+
 def build_network(config: ModelConfig) -> DepthNetwork:
     """The network of that configuration, with random weights."""
     return NETWORKS[config.architecture](config)
+
+
+def has_frozen_statistics(config: TrainConfig, encoder: Encoder) -> bool:
+    """Whether batch norms keep their statistics: by default where training starts from weights that know their own.
+
+    Raises:
+        ValueError: they are to be trained, and the encoder has none.
+    """
+    wanted = config.optimizer.batch_norm
+    if wanted != "auto" and not encoder.batch_norms():
+        raise ValueError(f"batch_norm {wanted} is for encoders with batch norms, got {config.model.encoder}")
+    return wanted == "frozen" or (wanted == "auto" and (config.model.pretrained or config.init is not None))
 
 
 def parameter_groups(module: SPDModule, config: TrainConfig) -> list[dict[str, Any]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from spd.config import ModelConfig
 from spd.train_config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 
-_NYU_TERMS = "research use only, as NYU Depth V2"
+_NYU_TERMS = ("research use only, as NYU Depth V2",)
 _EDGES = 0.3
 """Of the query points: the one choice of the ablations that is separated from the plan's uniform ones."""
 
@@ -18,7 +19,7 @@ def nyu_tiny() -> TrainConfig:
     """The tiny model on NYU Depth V2, its encoder from timm's ImageNet weights (CC BY-NC 4.0)."""
     return TrainConfig(
         model=ModelConfig.tiny(pretrained=True),
-        data=DataConfig(root=_nyu(), terms=_NYU_TERMS, edge_fraction=_EDGES),
+        data=DataConfig(root=_folders("SPD_NYU"), terms=_NYU_TERMS, edge_fraction=_EDGES),
         loss=LossConfig(relative_weight=1.0),
         output=Path("runs/nyu-tiny"),
     )
@@ -28,7 +29,7 @@ def plan_v14() -> TrainConfig:
     """The plan to the letter on NYU Depth V2, to measure every later decision against."""
     return TrainConfig(
         model=ModelConfig.plan_v14(pretrained=True),
-        data=DataConfig(root=_nyu(), terms=_NYU_TERMS),
+        data=DataConfig(root=_folders("SPD_NYU"), terms=_NYU_TERMS),
         output=Path("runs/plan-v14"),
     )
 
@@ -38,7 +39,7 @@ def nyu_atto() -> TrainConfig:
     return TrainConfig(
         model=ModelConfig.atto(dropout=0.0),
         data=DataConfig(
-            root=_nyu(),
+            root=_folders("SPD_NYU"),
             terms=_NYU_TERMS,
             # Strong, since 695 images are soon known by heart.
             zoom=(0.65, 1.5),
@@ -58,11 +59,43 @@ def nyu_atto() -> TrainConfig:
     )
 
 
+def lite() -> TrainConfig:
+    """EfficientNet-Lite2 from ImageNet weights (Apache-2.0) on several data sets; those of SPD_NYU and SPD_RGBD unless
+    --data.root names others.
+    """
+    return TrainConfig(
+        model=ModelConfig.lite(pretrained=True, dropout=0.0, train_size=(192, 256)),
+        data=DataConfig(
+            root=_folders("SPD_NYU", "SPD_RGBD"),
+            # Strong: other focal lengths, off-centre crops, other light.
+            zoom=(0.6, 2.0),
+            color_jitter=(0.4, 0.4, 0.4, 0.1),
+            edge_fraction=_EDGES,
+            query_schedule="log_uniform",
+            query_range=(16, 256),
+            cache="memory",
+        ),
+        optimizer=OptimizerConfig(learning_rate=4e-4, encoder_lr_factor=0.25, warmup_steps=200),
+        loss=LossConfig(relative_weight=1.0),
+        output=Path("runs/lite"),
+        max_steps=8000,
+        validate_every=2,
+        ema_decay=0.999,
+    )
+
+
+def lite0() -> TrainConfig:
+    """EfficientNet-Lite0, the quicker one, trained as ``lite``."""
+    recipe = lite()
+    model = ModelConfig.lite0(pretrained=True, dropout=0.0, train_size=(192, 256))
+    return replace(recipe, model=model, output=Path("runs/lite0"))
+
+
 def rooms_atto() -> TrainConfig:
     """The small model on procedural rooms from random weights: a first model in minutes."""
     return TrainConfig(
         model=ModelConfig.atto(dropout=0.0),
-        data=DataConfig(terms="apache-2.0", edge_fraction=_EDGES),
+        data=DataConfig(terms=("apache-2.0",), edge_fraction=_EDGES),
         optimizer=OptimizerConfig(learning_rate=4e-4),
         output=Path("runs/rooms-atto"),
         max_steps=1000,
@@ -70,6 +103,8 @@ def rooms_atto() -> TrainConfig:
 
 
 RECIPES: Mapping[str, Callable[[], TrainConfig]] = {
+    "lite": lite,
+    "lite0": lite0,
     "nyu-tiny": nyu_tiny,
     "nyu-atto": nyu_atto,
     "rooms-atto": rooms_atto,
@@ -77,6 +112,6 @@ RECIPES: Mapping[str, Callable[[], TrainConfig]] = {
 }
 
 
-def _nyu() -> Path | None:
-    root = os.environ.get("SPD_NYU")
-    return Path(root) if root else None
+def _folders(*variables: str) -> tuple[Path, ...]:
+    """The folders that environment variables name; those that are not set are left out."""
+    return tuple(Path(folder) for name in variables if (folder := os.environ.get(name)))

@@ -34,7 +34,7 @@ CONFIG_FILE = "train.json"
 LOG_FOLDER = "logs"
 # What may change between a run and its continuation without changing what is learnt.
 _FREE_FIELDS = {"output", "resume", "accelerator", "log_every", "checkpoint_every", "validate_every"}
-_FREE_DATA_FIELDS = {"root", "num_workers", "terms"}
+_FREE_DATA_FIELDS = {"root", "num_workers", "terms", "cache"}
 
 
 def train(config: TrainConfig) -> Path:
@@ -81,8 +81,8 @@ def _set_first_weights(network: DepthNetwork, config: TrainConfig) -> None:
     if config.init is not None and config.model.pretrained:
         raise ValueError(f"init and model.pretrained both say where weights start, got init {config.init}; give one")
     if config.model.pretrained:
-        licence = network.encoder.load_pretrained()
-        _log.warning("the encoder starts from timm's weights of %s, licence %s", config.model.encoder, licence)
+        weights = network.encoder.load_pretrained()
+        _log.warning("the encoder starts from %s, licence %s", weights.name, weights.licence)
     if config.init is not None:
         load_weights(network, config.init)
 
@@ -230,9 +230,8 @@ def _provenance(config: TrainConfig, origin: Mapping[str, Any], trainer: pl.Trai
         for name, value in trainer.callback_metrics.items()
         if name.startswith("val/") and validated
     }
-    assert config.data.root is not None
     return {
-        "data": config.data.root.name,
+        "data": " + ".join(config.data.set_names),
         **origin,
         "splits": list(config.data.train_splits),
         "train_fraction": config.data.train_fraction,
@@ -251,12 +250,17 @@ def _provenance(config: TrainConfig, origin: Mapping[str, Any], trainer: pl.Trai
 def _origin(config: TrainConfig) -> dict[str, Any]:
     """The terms of all data that went into the weights, those of the checkpoint they started from too."""
     if config.init is None:
-        return {"data_terms": config.data.terms}
+        return {"data_terms": _joined_terms(config.data.terms)}
     first = read_config(locate(config.init))
-    terms = [config.data.terms, first["provenance"].get("data_terms")]
+    terms = [_joined_terms(config.data.terms), first["provenance"].get("data_terms")]
     known = None if None in terms else "; ".join(dict.fromkeys("; ".join(map(str, terms)).split("; ")))
     started_from = {"checksum": first["checksum"], **first["provenance"]}
     return {"data_terms": known, "started_from": started_from}
+
+
+def _joined_terms(terms: tuple[str, ...]) -> str | None:
+    """Each once; None where none is known."""
+    return "; ".join(dict.fromkeys(terms)) or None
 
 
 def _quieten_lightning() -> None:

@@ -20,8 +20,10 @@ from spd.data.rgbd import RGBDDataset
 from spd.data.rooms import dataset, furniture, render_room, storage, walls, write_rooms
 from spd.data.rooms import light as light_module
 from spd.data.rooms import render as render_module
-from spd.data.rooms.geometry import SHELL, Camera, Primitive, cast, interval, look
-from spd.data.rooms.scene import _FURNISHING, Footprint, sample_scene
+from spd.data.rooms.geometry import SHELL, Camera, Primitive, cast, look
+from spd.data.rooms.layout import Footprint
+from spd.data.rooms.scene import _FURNISHING, sample_scene
+from spd.data.rooms.shapes import interval
 from spd.data.rooms.style import draw_style
 from spd.data.rooms.textures import _PATTERNS, Material, albedo
 
@@ -326,22 +328,22 @@ def test_shadows_equal_brute_force(seed: int) -> None:
     size = (64, 88)
     scene = sample_scene(np.random.default_rng((5, seed)))
     surface = render_module._surface(scene, *cast(scene.size, scene.primitives, scene.camera, size))
-    casters = light_module._casters(scene.primitives, light_module._piece_bounds(scene.primitives))
+    casters = light_module._casters(scene.primitives, light_module._piece_bounds(scene.primitives, 0.1), 0.01)
     target = np.array(scene.lights[0].position, np.float32)[:, None]
-    origin = surface.points + light_module._BIAS * surface.normals
+    origin = surface.points + np.float32(scene.detail) * surface.normals
     expected = np.zeros(origin.shape[1], bool)
     with np.errstate(divide="ignore", invalid="ignore"):
         for caster in casters:
-            for kind, matrix, centre in zip(caster.kinds, caster.matrices, caster.centres, strict=True):
+            for shape, matrix, centre in zip(caster.shapes, caster.matrices, caster.centres, strict=True):
                 start = matrix @ (origin - centre[:, None])
-                near, far = interval(kind, start, matrix @ (target - centre[:, None]) - start)
+                near, far = interval(shape.kind, start, matrix @ (target - centre[:, None]) - start)
                 expected |= (near <= far) & (near < 1) & (far > 0)
     tiles = light_module._tile_indices(size)
     blocked = light_module._blocked(origin[:, tiles], target, casters)
     # Rays that graze an edge fall on either side of it in float32.
     assert (blocked != expected[tiles]).mean() < 5e-4
     assert 0.01 < expected.mean() < 0.9
-    sees = light_module._sees(scene.lights[0].position, casters, surface, size)
+    sees = light_module._sees(scene.lights[0].position, casters, surface, size, scene.detail)
     facing = ((target - surface.points) * surface.normals).sum(0) > 0
     assert ((sees == 0) != expected)[facing].mean() < 0.01
 

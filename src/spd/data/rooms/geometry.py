@@ -1,4 +1,4 @@
-"""Geometry of the rooms: convex primitives, a pinhole camera, and exact z-depth by analytic ray casting.
+"""Geometry of the rooms: primitives, a pinhole camera, and exact z-depth by analytic ray casting.
 
 World axes: X and Y on the floor, Z up; the room spans (0, 0, 0) to its size, in metres. A ray is
 ``origin + t · direction`` with a direction whose component along the optical axis is 1, so t *is* the z-depth.
@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int16
 
 from spd.camera import Intrinsics
+from spd.data.rooms.shapes import Kind, Shape, interval
 from spd.data.rooms.textures import Material
 
-Kind = Literal["box", "cylinder", "sphere"]
 Vector = tuple[float, float, float]
 
 SHELL = -1
@@ -31,23 +31,43 @@ _EDGES = np.array([(a, b) for a, b in itertools.combinations(range(8), 2) if (a 
 
 
 class Primitive(NamedTuple):
-    """A box, an upright (elliptic) cylinder or an ellipsoid that is turned about the vertical."""
+    """A box, (elliptic) cylinder, ellipsoid, frustum or bowl, solid or open at its top, turned and tilted."""
 
     kind: Kind
     centre: Vector
     half: Vector
-    """Half of its extent along its own axes: (r, r, half height) for a cylinder, (r, r, r) for a sphere."""
+    """Half of its extent along its own axes: (r, r, half height) for a cylinder, (r, r, r) for a sphere. The radius of
+    a cone is that of its wider end."""
     yaw: float
     """Radians from the world's X to its own first axis, counterclockwise seen from above."""
     material: Material
     piece: int = 0
     """The piece of furniture that it is part of."""
+    tilt: float = 0.0
+    """Radians by which its top leans towards its back, -Y of its own frame: π/2 lays it down on its back."""
+    taper: float = 1.0
+    """Radius of a cone at its top over that at its base."""
+    wall: float = 0.0
+    """Metres of wall around a cavity that is open at the top; 0 for something solid."""
+
+    @property
+    def shape(self) -> Shape:
+        """The unit shape that it is in its own scaled frame."""
+        x, y, z = self.half
+        return Shape(self.kind, self.taper, (self.wall / x, self.wall / y, self.wall / z) if self.wall else None)
+
+    def rotation(self) -> Float[np.ndarray, "3 3"]:
+        """World to own axes; its rows are these axes in the world."""
+        cos, sin = math.cos(self.yaw), math.sin(self.yaw)
+        upright = np.array(((cos, sin, 0.0), (-sin, cos, 0.0), (0.0, 0.0, 1.0)))
+        if not self.tilt:
+            return upright
+        cos, sin = math.cos(self.tilt), math.sin(self.tilt)
+        return np.array(((1.0, 0.0, 0.0), (0.0, cos, sin), (0.0, -sin, cos))) @ upright
 
     def world_to_unit(self) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
         """(A, c): a world point p is A (p - c) in the frame where the primitive is the unit shape."""
-        cos, sin = math.cos(self.yaw), math.sin(self.yaw)
-        rotation = np.array(((cos, sin, 0.0), (-sin, cos, 0.0), (0.0, 0.0, 1.0)))
-        return rotation / np.array(self.half)[:, None], np.array(self.centre)
+        return self.rotation() / np.array(self.half)[:, None], np.array(self.centre)
 
 
 class Camera(NamedTuple):
@@ -87,38 +107,6 @@ def look(yaw: float, pitch: float, roll: float) -> Float[np.ndarray, "3 3"]:
     return np.stack((right, np.cross(forward, right), forward))
 
 
-def interval(kind: Kind, origin: Any, direction: Any) -> tuple[Any, Any]:
-    """Where rays enter and leave the unit shape of a kind: (near, far), and near > far (or NaN) where they miss it.
-
-    ``origin`` and ``direction`` are three numbers or arrays (x, y, z) in the shape's frame, of shapes that broadcast.
-    """
-    if kind == "sphere":
-        return _quadratic(origin, direction)
-    if kind == "cylinder":
-        near, far = _quadratic(origin[:2], direction[:2])
-        pairs = ((origin[2], direction[2]),)
-    else:
-        near, far = -np.inf, np.inf
-        pairs = tuple(zip(origin, direction, strict=True))
-    for start, step in pairs:
-        inverse = 1 / step
-        first, last = (-1 - start) * inverse, (1 - start) * inverse
-        near = np.maximum(near, np.minimum(first, last))
-        far = np.minimum(far, np.maximum(first, last))
-    return near, far
-
-
-def _quadratic(origin: Any, direction: Any) -> tuple[Any, Any]:
-    """Where rays cross the unit circle or sphere of as many dimensions as are given; NaN where they do not."""
-    a = sum(step * step for step in direction)
-    # A ray along the axis is inside or outside for all t; a tiny speed says so without a branch.
-    a = np.maximum(a, 1e-30)
-    b = sum(start * step for start, step in zip(origin, direction, strict=True))
-    c = sum(start * start for start in origin) - 1
-    root = np.sqrt(b * b - a * c)
-    return (-b - root) / a, (-b + root) / a
-
-
 def cast(
     room: Vector, primitives: tuple[Primitive, ...], camera: Camera, size: tuple[int, int]
 ) -> tuple[Float[np.ndarray, "H W"], Int16[np.ndarray, "H W"]]:
@@ -147,9 +135,9 @@ def cast(
                 continue
             matrix, centre = primitive.world_to_unit()
             direction = _directions(matrix @ camera.rotation.T, x[:, window[1]], y[window[0]])
-            near, far = interval(primitive.kind, matrix @ (camera.position - centre), direction)
+            near, hit = primitive.shape.entry(matrix @ (camera.position - centre), direction)
             seen = depth[window]
-            closer = (near <= far) & (near > 0) & (near < seen)
+            closer = hit & (near < seen)
             np.copyto(seen, near, where=closer)
             np.copyto(owner[window], np.int16(index), where=closer)
     return depth, owner

@@ -149,10 +149,10 @@ def test_shadow_and_normal(name: str) -> None:
     normal /= np.linalg.norm(normal, axis=0)
     own, outside, within = unit * np.array(primitive.half)[:, None], 0, 0
     for point, out in zip(own.T, normal.T, strict=True):
-        outside += not contains(primitive, point + 1e-4 * out)
-        within += contains(primitive, point - 1e-4 * out)
+        outside += not contains(primitive, point + 1e-5 * out)
+        within += contains(primitive, point - 1e-5 * out)
     assert len(rows) > 20
-    # Within 0.1 mm of an edge either surface's normal will do.
+    # Within 0.01 mm of an edge either surface's normal will do.
     assert min(outside, within) >= 0.99 * len(rows)
 
 

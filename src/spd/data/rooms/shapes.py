@@ -59,14 +59,12 @@ class Shape(NamedTuple):
     def entry(self, origin: Any, direction: Any) -> tuple[Any, Any]:
         """Where rays that start outside first meet the surface, and which of them do: (t, mask)."""
         near, far = self.hull(origin, direction)
-        hit = near <= far
+        hit = (near <= far) & (near > 0)
         if self.wall is not None:
             enter, leave = self.cavity(origin, direction)
-            # A ray that comes in through the open top meets the cavity from within, or leaves through the top.
-            through = (enter <= near) & (near < leave)
-            near = np.where(through, leave, near)
-            hit &= ~through | (leave < far)
-        return near, hit & (near > 0)
+            # A ray that comes in through the open top meets the wall from within.
+            near = np.where((enter <= near) & (near < leave), leave, near)
+        return near, hit
 
     def blocks(self, origin: Any, direction: Any) -> Any:
         """Whether something of the shape lies on the ray between t = 0 and t = 1."""

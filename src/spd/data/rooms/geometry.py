@@ -53,8 +53,10 @@ class Primitive(NamedTuple):
     @property
     def shape(self) -> Shape:
         """The unit shape that it is in its own scaled frame."""
-        x, y, z = self.half
-        return Shape(self.kind, self.taper, (self.wall / x, self.wall / y, self.wall / z) if self.wall else None)
+        if not self.wall:
+            return Shape(self.kind, self.taper)
+        x, y, z = (float(self.wall / half) for half in self.half)
+        return Shape(self.kind, self.taper, (x, y, z))
 
     def rotation(self) -> Float[np.ndarray, "3 3"]:
         """World to own axes; its rows are these axes in the world."""
@@ -129,7 +131,8 @@ def cast(
         half = np.array(room) / 2
         start = (camera.position - half) / half
         _, depth = interval("box", start, _directions(camera.rotation.T / half[:, None], x, y))
-        for index, primitive in enumerate(primitives):
+        for index in _in_view(primitives, camera, size):
+            primitive = primitives[index]
             window = projected_bounds(primitive, camera, size)
             if window is None:
                 continue
@@ -148,6 +151,22 @@ def _directions(
 ) -> list[Float[np.ndarray, "H W"]]:
     """The rays (x, y, 1) of a grid of pixels, brought to another frame by a matrix."""
     return [row[0] * x + (row[1] * y + row[2]) for row in matrix]
+
+
+def _in_view(primitives: tuple[Primitive, ...], camera: Camera, size: tuple[int, int]) -> list[int]:
+    """Which primitives may be seen: their bounding sphere meets the pyramid of view."""
+    if not primitives:
+        return []
+    centres = np.array([primitive.centre for primitive in primitives])
+    radii = np.sqrt(np.square([primitive.half for primitive in primitives]).sum(1))
+    x, y, z = camera.rotation @ (centres - camera.position).T
+    fx, fy, cx, cy = camera.intrinsics(size)
+    met = z > _NEAR - radii
+    for across, focal, first, last in ((x, fx, -1 - cx, size[1] - cx), (y, fy, -1 - cy, size[0] - cy)):
+        # Metres before the plane through the camera and a column or row just outside the image.
+        met &= (across * focal - first * z) > -radii * math.hypot(focal, first)
+        met &= (last * z - across * focal) > -radii * math.hypot(focal, last)
+    return np.flatnonzero(met).tolist()
 
 
 def projected_bounds(primitive: Primitive, camera: Camera, size: tuple[int, int]) -> tuple[slice, slice] | None:

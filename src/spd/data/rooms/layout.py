@@ -66,6 +66,7 @@ class Layout:
         return (*positions[wall], wall * math.pi / 2)
 
     def wall_length(self, wall: int) -> float:
+        """Metres along wall 0 to 3."""
         return self.size[wall % 2]
 
     def add(self, piece: Piece, pose: tuple[float, float, float], *, bottom: float = 0.0, margin: float = 0.03) -> bool:

@@ -49,7 +49,7 @@ class _Caster(NamedTuple):
 def shade(scene: Scene, surface: Surface, size: tuple[int, int]) -> Float32[np.ndarray, "3 H W"]:
     """Linear radiance of every pixel of a (height, width) picture."""
     bounds = _piece_bounds(scene.primitives, 25 * scene.detail)
-    light = np.array(scene.ambient, np.float32)[:, None] * _ambient(scene, surface, bounds) + surface.glow
+    light = np.array(scene.ambient, np.float32)[:, None] * _ambient(scene, surface, bounds, size) + surface.glow
     highlight = np.zeros_like(light)
     casters = _casters(scene.primitives, bounds, 2.5 * scene.detail)
     for lamp in scene.lights:
@@ -67,7 +67,7 @@ def turn(matrix: Float[np.ndarray, "3 3 ..."], vectors: Any) -> tuple[Any, Any, 
     return (matrix[0, 0] * x + matrix[0, 1] * y, matrix[1, 0] * x + matrix[1, 1] * y, matrix[2, 2] * z)
 
 
-def _ambient(scene: Scene, surface: Surface, bounds: Bounds) -> Float32[np.ndarray, "N"]:
+def _ambient(scene: Scene, surface: Surface, bounds: Bounds, size: tuple[int, int]) -> Float32[np.ndarray, "N"]:
     """Ambient light: a little more from above, less near the room's other faces and around furniture."""
     points, normals = surface.points, surface.normals
     share = 0.92 + 0.08 * normals[2]
@@ -78,16 +78,22 @@ def _ambient(scene: Scene, surface: Surface, bounds: Bounds) -> Float32[np.ndarr
             # 0 on the face itself, 1 on what stands square to it or looks at it.
             weight = np.float32(0.38) * np.clip(1 + toward, 0, 1)
             share *= 1 - weight * np.exp(np.minimum(distance, 4) * np.float32(-3.5))
+    tiles = _tile_indices(size)
+    lowest, highest = points[:, tiles].min(2), points[:, tiles].max(2)
     for piece, (low, high) in bounds.items():
         # What is small darkens only what is close to it.
         decay = max(8.0, 2.0 / float(high[2] - low[2])) if scene.detail < 0.004 else 8.0
-        gap = np.zeros_like(share)
+        reach = np.float32(4 / decay)
+        within = ((lowest < (high + reach)[:, None]) & (highest > (low - reach)[:, None])).all(0)
+        pixels = tiles[within].ravel()
+        gap = np.zeros(len(pixels), np.float32)
         for axis in range(3):
-            outside = np.maximum(low[axis] - points[axis], points[axis] - high[axis])
-            gap += np.square(np.maximum(outside, 0))
-        near = np.flatnonzero((gap < (4 / decay) ** 2) & (surface.piece != piece))
+            along = points[axis, pixels]
+            gap += np.square(np.maximum(np.maximum(low[axis] - along, along - high[axis]), 0))
+        near = np.flatnonzero((gap < reach**2) & (surface.piece[pixels] != piece))
         if len(near):
-            share[near] *= 1 - np.float32(0.3) * np.exp(np.sqrt(gap[near]) * np.float32(-decay))
+            # Pixels that stand in beyond the edge come twice and get the same value twice.
+            share[pixels[near]] *= 1 - np.float32(0.3) * np.exp(np.sqrt(gap[near]) * np.float32(-decay))
     return share
 
 

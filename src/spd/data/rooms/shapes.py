@@ -97,7 +97,7 @@ class Shape(NamedTuple):
             depth = np.stack((room, points[2] + inner[2]))
             slope = self.radius(1.0) - self.radius(0.0)
             wall = np.stack((-points[0], -points[1], slope * radial))
-            toward = np.where(depth[0] < depth[1], wall, np.array((0, 0, 1))[:, None])
+            toward = np.where(depth[0] < depth[1], wall, np.array((0, 0, 1), points.dtype)[:, None])
         inside = (depth.min(0) > -slack) & (points[2] < 1 - slack)
         return np.where(inside, toward, normal)
 

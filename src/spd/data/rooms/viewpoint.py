@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from spd.config import ModelConfig
 from spd.data.rooms.geometry import Camera, Primitive, Vector, cast, look
 from spd.data.rooms.layout import Layout
 from spd.data.rooms.textures import Material
 
+CANONICAL_FOCAL = 518.8579 / 640
+"""Focal length of NYU Depth V2's colour camera over the width of its images: the canonical one of a 4:3 image."""
 FOCAL_RANGE = (0.6, 2.0)
 """Focal lengths of cameras of any kind over the canonical one."""
 NEAR_DEPTH = (0.3, 1.5)
@@ -48,12 +49,6 @@ class Aim(NamedTuple):
     """Metres between the camera and the target, log-uniform."""
 
 
-def canonical_focal() -> float:
-    """The canonical focal length over the width of the image, 0.811."""
-    config = ModelConfig()
-    return config.canonical_focal_length / config.train_size[1]
-
-
 def nyu_lens(rng: np.random.Generator) -> Lens:
     """A field of view 0.7 to 1.2 times that of NYU Depth V2, held level, a little down."""
     focal = 0.5 / math.tan(rng.uniform(0.7, 1.2) * _NYU_FIELD / 2)
@@ -65,9 +60,9 @@ def nyu_lens(rng: np.random.Generator) -> Lens:
 def any_lens(rng: np.random.Generator) -> Lens:
     """Any focal length, a principal point off the centre in a third of the views, tilted as by hand."""
     low, high = (math.log(part) for part in FOCAL_RANGE)
-    focal = canonical_focal() * math.exp(rng.uniform(low, high))
+    focal = CANONICAL_FOCAL * math.exp(rng.uniform(low, high))
     x, y = rng.uniform(-0.08, 0.08, 2) if rng.random() < 1 / 3 else rng.normal(0, 0.008, 2)
-    pitch = math.radians(min(max(rng.normal(10, 14), -20), 45))
+    pitch = math.radians(min(max(rng.normal(11, 13), -15), 45))
     roll = math.radians(rng.uniform(-25, 25) if rng.random() < 0.2 else rng.normal(0, 3))
     return Lens(focal, (float(x), float(y)), pitch, roll)
 

@@ -30,7 +30,7 @@ IMAGE := docs/images/room.jpg
 
 demo-train: $(STAMP) ## Rooms, a short training, and depths at points of a room it has not seen (under ten minutes).
 	rm -rf $(DEMO)
-	$(BIN)/spd data rooms $(DEMO)/rooms --num 400 --seed 0
+	$(BIN)/spd data rooms $(DEMO)/rooms --num 400 --seed 0 --near 0
 	$(BIN)/spd train rooms-atto --data.root $(DEMO)/rooms --output $(DEMO)/model \
 		--model.train-size 128 160 --max-steps 300
 	$(BIN)/spd predict "$$($(held_out_room))" --checkpoint $(DEMO)/model \

@@ -73,7 +73,7 @@ def test_lies_in_the_wheel() -> None:
 @pytest.fixture(scope="module")
 def room() -> Room:
     """The room of the demo, whose depth its renderer knows."""
-    return render_room(11, 2, (480, 640))
+    return render_room(11, 2, (480, 640), near=0.0)
 
 
 def test_picture_of_the_demo_is_that_room(room: Room) -> None:

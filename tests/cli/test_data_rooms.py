@@ -22,9 +22,9 @@ def test_options_reach_write_rooms(
         return output
 
     monkeypatch.setattr(rooms, "write_rooms", write_rooms)
-    line = f"data rooms {tmp_path}/out --num 3 --seed 7 --size 96 160 --workers 1"
+    line = f"data rooms {tmp_path}/out --num 3 --seed 7 --size 96 160 --near 0.25 --workers 1"
     assert main(line.split()) == 0
-    assert seen == {"output": tmp_path / "out", "num": 3, "seed": 7, "size": (96, 160), "workers": 1}
+    assert seen == {"output": tmp_path / "out", "num": 3, "seed": 7, "size": (96, 160), "near": 0.25, "workers": 1}
     output = capsys.readouterr()
     assert output.out == ""
     assert "3/3" in output.err
@@ -40,7 +40,7 @@ def test_rooms_are_written(tmp_path: Path) -> None:
     assert all((folder / row["image"]).is_file() and (folder / row["depth"]).is_file() for row in rows)
 
 
-@pytest.mark.parametrize("options", ["--num 0", "--num 3 --size 0 96"])
+@pytest.mark.parametrize("options", ["--num 0", "--num 3 --size 0 96", "--num 3 --near 1.5"])
 def test_bad_options_write_nothing(options: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "rooms", str(tmp_path / "rooms"), *options.split()]) == 2
     lines = capsys.readouterr().err.splitlines()

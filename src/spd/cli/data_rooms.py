@@ -4,6 +4,7 @@ The same number and seed write the same rooms. A tenth of them has the split ``v
 
 Example:
   spd data rooms rooms --num 400 --seed 0
+  spd data rooms near --num 3000 --seed 200 --size 240 320 --near 0.7
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ class Options:
     """Seed of everything that is drawn."""
     size: tuple[int, int] = (256, 320)
     """Height and width in pixels."""
+    near: float = 0.5
+    """Share of views from near: tables, shelves, things at hand, 0.3 to 1.5 m away. The others show whole rooms, and
+    cameras differ much. At 0: whole rooms seen by cameras like NYU's, as in earlier versions."""
     workers: int | None = None
     """Processes; None is one per CPU core."""
 
@@ -42,6 +46,7 @@ def run(options: Options) -> None:
             num=options.num,
             seed=options.seed,
             size=options.size,
+            near=options.near,
             workers=options.workers,
             progress=advance,
         )

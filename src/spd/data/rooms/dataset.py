@@ -1,8 +1,8 @@
 """Procedural rooms with exact depth: the data set that the package carries inside itself.
 
 For tests, the demo and pre-training, where no real RGB-D frames are at hand. Each picture is a room of its own: a box
-with doors, windows and furniture of boxes, cylinders and spheres, lit and textured at random, seen by a random camera
-whose field of view is 0.7 to 1.2 times that of NYU Depth V2.
+with doors, windows and furniture of simple shapes, lit and textured at random, seen whole by a random camera, or from
+near: a table with things on it, a shelf, what lies within reach of a hand.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from spd.camera import Intrinsics
+from spd.data.rooms.near import sample_near_view
 from spd.data.rooms.render import render
-from spd.data.rooms.scene import sample_scene
+from spd.data.rooms.scene import Scene, sample_room_view, sample_scene
 from spd.files import write_files
 
 MANIFEST = "manifest.csv"
@@ -43,32 +44,37 @@ class Room(NamedTuple):
     intrinsics: Intrinsics
 
 
-def render_room(seed: int, index: int, size: tuple[int, int] = (256, 320)) -> Room:
+def render_room(seed: int, index: int, size: tuple[int, int] = (256, 320), near: float = 0.5) -> Room:
     """Draw room ``index`` of the data set ``seed``.
 
     Args:
         seed: the data set, at least 0.
         index: the room in it, at least 0.
         size: (height, width) of the picture in pixels. It changes the sampling only, never the room or the camera.
+        near: probability of a view from near; the others show whole rooms. At 0 all are the rooms and cameras near
+            NYU's of earlier versions.
 
     Raises:
-        ValueError: a side of ``size`` is less than 32 pixels.
+        ValueError: a side of ``size`` is less than 32 pixels, or ``near`` is not between 0 and 1.
 
     Example:
         >>> room = render_room(0, 3, size=(48, 64))
         >>> room.image.shape, room.depth_m.shape
         ((48, 64, 3), (48, 64))
     """
-    return _draw(seed, index, size)[0]
+    return _draw(seed, index, size, near)[0]
 
 
-def _draw(seed: int, index: int, size: tuple[int, int]) -> tuple[Room, str]:
-    """The room and what it is for."""
+def _draw(seed: int, index: int, size: tuple[int, int], near: float) -> tuple[Room, Scene]:
+    """The room and what it was drawn from."""
     _check_size(size)
+    _check_near(near)
     rng = np.random.default_rng((seed, index))
-    scene = sample_scene(rng)
+    from_near = near > 0 and rng.random() < near
+    sample = sample_near_view if from_near else sample_room_view if near > 0 else sample_scene
+    scene = sample(rng)
     image, depth = render(scene, size, rng)
-    return Room(image, depth.astype(np.float32), scene.camera.intrinsics(size)), scene.kind
+    return Room(image, depth.astype(np.float32), scene.camera.intrinsics(size)), scene
 
 
 def write_rooms(
@@ -77,6 +83,7 @@ def write_rooms(
     num: int,
     seed: int = 0,
     size: tuple[int, int] = (256, 320),
+    near: float = 0.5,
     val_fraction: float = 0.1,
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
@@ -91,6 +98,7 @@ def write_rooms(
         num: how many rooms.
         seed: which rooms; data sets of different seeds share none.
         size: (height, width) of the pictures in pixels.
+        near: probability that a picture is a view from near, see :func:`render_room`.
         val_fraction: part of the rooms, rounded up, that is split ``val``: the last ones. At least one stays ``train``.
         workers: processes that draw; the number of usable CPUs if None. With 1 it all happens in this process.
         progress: called with the number of rooms done since its last call.
@@ -102,6 +110,7 @@ def write_rooms(
         ValueError: the folder has a manifest, or an argument is out of its range.
     """
     _check_size(size)
+    _check_near(near)
     if num < 1:
         raise ValueError(f"num must be at least 1, got {num}")
     if seed < 0:
@@ -118,7 +127,7 @@ def write_rooms(
         (output / folder).mkdir(parents=True, exist_ok=True)
     first_val = num - min(math.ceil(num * val_fraction - 1e-9), num - 1)
     rows: list[dict[str, str]] = []
-    for written in _written(partial(_write_chunk, output, seed, size), num, workers or _usable_cpus()):
+    for written in _written(partial(_write_chunk, output, seed, size, near), num, workers or _usable_cpus()):
         rows += written
         if progress is not None:
             progress(len(written))
@@ -132,6 +141,11 @@ def write_rooms(
 def _check_size(size: tuple[int, int]) -> None:
     if min(size) < _SMALLEST:
         raise ValueError(f"size must be (height, width) of at least {_SMALLEST} pixels each, got {tuple(size)}")
+
+
+def _check_near(near: float) -> None:
+    if not 0 <= near <= 1:
+        raise ValueError(f"near must be a share between 0 and 1, got {near}")
 
 
 def _usable_cpus() -> int:
@@ -155,18 +169,19 @@ def _written(write: Callable[[range], list[dict[str, str]]], num: int, workers: 
             raise
 
 
-def _write_chunk(output: Path, seed: int, size: tuple[int, int], indices: range) -> list[dict[str, str]]:
+def _write_chunk(output: Path, seed: int, size: tuple[int, int], near: float, indices: range) -> list[dict[str, str]]:
     """Draw and write some rooms; the manifest's row of each, all but its split."""
     rows: list[dict[str, str]] = []
     for index in indices:
-        room, kind = _draw(seed, index, size)
+        room, scene = _draw(seed, index, size, near)
         # The sensor's noise does not compress: as PNG it takes 7 ms to write, as JPEG half a millisecond.
+        quality = scene.sensor.jpeg_quality
         image, depth = f"rgb/{index:05d}.jpg", f"depth/{index:05d}.png"
-        Image.fromarray(room.image).save(output / image, quality=95, subsampling=0)
+        Image.fromarray(room.image).save(output / image, quality=quality, subsampling=0 if quality == 95 else 2)
         millimetres = np.round(room.depth_m * np.float32(1000)).astype(np.uint16)
         Image.fromarray(millimetres).save(output / depth, compress_level=1)
         camera = {name: f"{value:.4f}" for name, value in room.intrinsics._asdict().items()}
-        rows.append({"image": image, "depth": depth, "scene": kind, **camera})
+        rows.append({"image": image, "depth": depth, "scene": scene.kind, **camera})
     return rows
 
 

@@ -48,7 +48,7 @@ def ball(x: float, y: float, z: float, radius: float, material: Material, flat: 
     return Primitive("sphere", (x, y, z + radius * flat), (radius, radius, radius * flat), 0.0, material)
 
 
-def _legs(
+def legs(
     width: float, depth: float, height: float, thick: float, material: Material, y: float = 0.0
 ) -> list[Primitive]:
     """Four legs under the corners of a top whose back edge is at y."""
@@ -93,7 +93,7 @@ def clutter(
 
 def _chair(rng: np.random.Generator, frame: Material, seat: Material) -> list[Primitive]:
     size, height = 0.43, 0.45
-    parts = _legs(size, size, height, 0.04, frame)
+    parts = legs(size, size, height, 0.04, frame)
     parts += [box(0.0, size / 2, height, size, size, 0.04, seat)]
     parts += [box(side * (size / 2 - 0.02), 0.02, height, 0.04, 0.04, 0.45, frame) for side in (-1, 1)]
     if rng.random() < 0.5:
@@ -141,7 +141,7 @@ def chair(rng: np.random.Generator, style: Style) -> Piece:
 def stool(rng: np.random.Generator, style: Style) -> Piece:
     """A round stool on four legs."""
     height, radius = rng.uniform(0.42, 0.7), rng.uniform(0.16, 0.2)
-    parts = _legs(radius * 1.5, radius * 1.5, height, 0.03, style.metal, y=radius * 0.25)
+    parts = legs(radius * 1.5, radius * 1.5, height, 0.03, style.metal, y=radius * 0.25)
     parts += [cylinder(0.0, radius, height, radius, 0.05, pick(rng, style.wood, style.accent))]
     return Piece(tuple(parts), 2 * radius, 2 * radius, height + 0.05)
 
@@ -157,7 +157,7 @@ def dining_table(rng: np.random.Generator, style: Style) -> Piece:
         parts += [cylinder(0.0, middle, 0.0, 0.26, 0.03, wood)]
     else:
         parts = [box(0.0, margin + depth / 2, height, width, depth, 0.035, wood)]
-        parts += _legs(width, depth, height, 0.06, wood, y=margin)
+        parts += legs(width, depth, height, 0.06, wood, y=margin)
         parts += [box(0.0, margin + y, height - 0.09, width - 0.16, 0.02, 0.09, wood) for y in (0.08, depth - 0.08)]
     parts += [
         part._replace(centre=(part.centre[0], part.centre[1] + margin, part.centre[2]))
@@ -180,9 +180,9 @@ def coffee_table(rng: np.random.Generator, style: Style) -> Piece:
     if rng.random() < 0.35:
         depth = width = rng.uniform(0.6, 0.85)
         parts = [cylinder(0.0, depth / 2, height, depth / 2, 0.04, wood)]
-        parts += _legs(width * 0.6, depth * 0.6, height, 0.05, wood, y=depth * 0.2)
+        parts += legs(width * 0.6, depth * 0.6, height, 0.05, wood, y=depth * 0.2)
     else:
-        parts = [box(0.0, depth / 2, height, width, depth, 0.04, wood), *_legs(width, depth, height, 0.05, wood)]
+        parts = [box(0.0, depth / 2, height, width, depth, 0.04, wood), *legs(width, depth, height, 0.05, wood)]
         if rng.random() < 0.5:
             parts += [box(0.0, depth / 2, height * 0.35, width - 0.1, depth - 0.1, 0.02, wood)]
     parts += clutter(rng, style, height + 0.04, width * 0.7, depth, int(rng.integers(1, 3)))
@@ -193,7 +193,7 @@ def desk(rng: np.random.Generator, style: Style) -> Piece:
     """A desk with a screen, a drawer unit and a chair before it."""
     width, depth, height = rng.uniform(1.1, 1.6), rng.uniform(0.6, 0.75), 0.73
     wood, dark = pick(rng, style.wood, style.paint), style.dark
-    parts = [box(0.0, depth / 2, height, width, depth, 0.03, wood), *_legs(width, depth, height, 0.05, style.metal)]
+    parts = [box(0.0, depth / 2, height, width, depth, 0.03, wood), *legs(width, depth, height, 0.05, style.metal)]
     side = 1 if rng.random() < 0.5 else -1
     parts += [box(side * (width / 2 - 0.28), depth / 2, 0.05, 0.4, depth - 0.12, height - 0.1, wood)]
     for z in (0.08, 0.3, 0.52):

@@ -1,4 +1,4 @@
-"""Geometry of the rooms: convex primitives, a pinhole camera, and exact z-depth by analytic ray casting.
+"""Geometry of the rooms: primitives, a pinhole camera, and exact z-depth by analytic ray casting.
 
 World axes: X and Y on the floor, Z up; the room spans (0, 0, 0) to its size, in metres. A ray is
 ``origin + t · direction`` with a direction whose component along the optical axis is 1, so t *is* the z-depth.
@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int16
 
 from spd.camera import Intrinsics
+from spd.data.rooms.shapes import Kind, Shape, interval
 from spd.data.rooms.textures import Material
 
-Kind = Literal["box", "cylinder", "sphere"]
 Vector = tuple[float, float, float]
 
 SHELL = -1
@@ -31,23 +31,45 @@ _EDGES = np.array([(a, b) for a, b in itertools.combinations(range(8), 2) if (a 
 
 
 class Primitive(NamedTuple):
-    """A box, an upright (elliptic) cylinder or an ellipsoid that is turned about the vertical."""
+    """A box, (elliptic) cylinder, ellipsoid, frustum or bowl, solid or open at its top, turned and tilted."""
 
     kind: Kind
     centre: Vector
     half: Vector
-    """Half of its extent along its own axes: (r, r, half height) for a cylinder, (r, r, r) for a sphere."""
+    """Half of its extent along its own axes: (r, r, half height) for a cylinder, (r, r, r) for a sphere. The radius of
+    a cone is that of its wider end."""
     yaw: float
     """Radians from the world's X to its own first axis, counterclockwise seen from above."""
     material: Material
     piece: int = 0
     """The piece of furniture that it is part of."""
+    tilt: float = 0.0
+    """Radians by which its top leans towards its back, -Y of its own frame: π/2 lays it down on its back."""
+    taper: float = 1.0
+    """Radius of a cone at its top over that at its base."""
+    wall: float = 0.0
+    """Metres of wall around a cavity that is open at the top; 0 for something solid."""
+
+    @property
+    def shape(self) -> Shape:
+        """The unit shape that it is in its own scaled frame."""
+        if not self.wall:
+            return Shape(self.kind, self.taper)
+        x, y, z = (float(self.wall / half) for half in self.half)
+        return Shape(self.kind, self.taper, (x, y, z))
+
+    def rotation(self) -> Float[np.ndarray, "3 3"]:
+        """World to own axes; its rows are these axes in the world."""
+        cos, sin = math.cos(self.yaw), math.sin(self.yaw)
+        upright = np.array(((cos, sin, 0.0), (-sin, cos, 0.0), (0.0, 0.0, 1.0)))
+        if not self.tilt:
+            return upright
+        cos, sin = math.cos(self.tilt), math.sin(self.tilt)
+        return np.array(((1.0, 0.0, 0.0), (0.0, cos, sin), (0.0, -sin, cos))) @ upright
 
     def world_to_unit(self) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
         """(A, c): a world point p is A (p - c) in the frame where the primitive is the unit shape."""
-        cos, sin = math.cos(self.yaw), math.sin(self.yaw)
-        rotation = np.array(((cos, sin, 0.0), (-sin, cos, 0.0), (0.0, 0.0, 1.0)))
-        return rotation / np.array(self.half)[:, None], np.array(self.centre)
+        return self.rotation() / np.array(self.half)[:, None], np.array(self.centre)
 
 
 class Camera(NamedTuple):
@@ -87,38 +109,6 @@ def look(yaw: float, pitch: float, roll: float) -> Float[np.ndarray, "3 3"]:
     return np.stack((right, np.cross(forward, right), forward))
 
 
-def interval(kind: Kind, origin: Any, direction: Any) -> tuple[Any, Any]:
-    """Where rays enter and leave the unit shape of a kind: (near, far), and near > far (or NaN) where they miss it.
-
-    ``origin`` and ``direction`` are three numbers or arrays (x, y, z) in the shape's frame, of shapes that broadcast.
-    """
-    if kind == "sphere":
-        return _quadratic(origin, direction)
-    if kind == "cylinder":
-        near, far = _quadratic(origin[:2], direction[:2])
-        pairs = ((origin[2], direction[2]),)
-    else:
-        near, far = -np.inf, np.inf
-        pairs = tuple(zip(origin, direction, strict=True))
-    for start, step in pairs:
-        inverse = 1 / step
-        first, last = (-1 - start) * inverse, (1 - start) * inverse
-        near = np.maximum(near, np.minimum(first, last))
-        far = np.minimum(far, np.maximum(first, last))
-    return near, far
-
-
-def _quadratic(origin: Any, direction: Any) -> tuple[Any, Any]:
-    """Where rays cross the unit circle or sphere of as many dimensions as are given; NaN where they do not."""
-    a = sum(step * step for step in direction)
-    # A ray along the axis is inside or outside for all t; a tiny speed says so without a branch.
-    a = np.maximum(a, 1e-30)
-    b = sum(start * step for start, step in zip(origin, direction, strict=True))
-    c = sum(start * start for start in origin) - 1
-    root = np.sqrt(b * b - a * c)
-    return (-b - root) / a, (-b + root) / a
-
-
 def cast(
     room: Vector, primitives: tuple[Primitive, ...], camera: Camera, size: tuple[int, int]
 ) -> tuple[Float[np.ndarray, "H W"], Int16[np.ndarray, "H W"]]:
@@ -141,15 +131,16 @@ def cast(
         half = np.array(room) / 2
         start = (camera.position - half) / half
         _, depth = interval("box", start, _directions(camera.rotation.T / half[:, None], x, y))
-        for index, primitive in enumerate(primitives):
+        for index in _in_view(primitives, camera, size):
+            primitive = primitives[index]
             window = projected_bounds(primitive, camera, size)
             if window is None:
                 continue
             matrix, centre = primitive.world_to_unit()
             direction = _directions(matrix @ camera.rotation.T, x[:, window[1]], y[window[0]])
-            near, far = interval(primitive.kind, matrix @ (camera.position - centre), direction)
+            near, hit = primitive.shape.entry(matrix @ (camera.position - centre), direction)
             seen = depth[window]
-            closer = (near <= far) & (near > 0) & (near < seen)
+            closer = hit & (near < seen)
             np.copyto(seen, near, where=closer)
             np.copyto(owner[window], np.int16(index), where=closer)
     return depth, owner
@@ -160,6 +151,22 @@ def _directions(
 ) -> list[Float[np.ndarray, "H W"]]:
     """The rays (x, y, 1) of a grid of pixels, brought to another frame by a matrix."""
     return [row[0] * x + (row[1] * y + row[2]) for row in matrix]
+
+
+def _in_view(primitives: tuple[Primitive, ...], camera: Camera, size: tuple[int, int]) -> list[int]:
+    """Which primitives may be seen: their bounding sphere meets the pyramid of view."""
+    if not primitives:
+        return []
+    centres = np.array([primitive.centre for primitive in primitives])
+    radii = np.sqrt(np.square([primitive.half for primitive in primitives]).sum(1))
+    x, y, z = camera.rotation @ (centres - camera.position).T
+    fx, fy, cx, cy = camera.intrinsics(size)
+    met = z > _NEAR - radii
+    for across, focal, first, last in ((x, fx, -1 - cx, size[1] - cx), (y, fy, -1 - cy, size[0] - cy)):
+        # Metres before the plane through the camera and a column or row just outside the image.
+        met &= (across * focal - first * z) > -radii * math.hypot(focal, first)
+        met &= (last * z - across * focal) > -radii * math.hypot(focal, last)
+    return np.flatnonzero(met).tolist()
 
 
 def projected_bounds(primitive: Primitive, camera: Camera, size: tuple[int, int]) -> tuple[slice, slice] | None:

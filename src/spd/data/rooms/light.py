@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int16
 
-from spd.data.rooms.geometry import Kind, Primitive, Vector, interval
+from spd.data.rooms.geometry import Primitive, Vector
 from spd.data.rooms.scene import Light, Scene
+from spd.data.rooms.shapes import Shape, interval
 
-_BIAS = 0.004
-"""Metres by which shadow rays start above their surface."""
 _TILE = 8
 """Pixels a side of the tiles whose shadow rays are ruled out together."""
 
@@ -42,31 +41,33 @@ class _Caster(NamedTuple):
 
     block: Float32[np.ndarray, "1 3 3"]
     middle: Float32[np.ndarray, "1 3"]
-    kinds: tuple[Kind, ...]
+    shapes: tuple[Shape, ...]
     matrices: Float32[np.ndarray, "P 3 3"]
     centres: Float32[np.ndarray, "P 3"]
 
 
 def shade(scene: Scene, surface: Surface, size: tuple[int, int]) -> Float32[np.ndarray, "3 H W"]:
     """Linear radiance of every pixel of a (height, width) picture."""
-    bounds = _piece_bounds(scene.primitives)
-    light = np.array(scene.ambient, np.float32)[:, None] * _ambient(scene, surface, bounds) + surface.glow
+    bounds = _piece_bounds(scene.primitives, 25 * scene.detail)
+    light = np.array(scene.ambient, np.float32)[:, None] * _ambient(scene, surface, bounds, size) + surface.glow
     highlight = np.zeros_like(light)
-    casters = _casters(scene.primitives, bounds)
+    casters = _casters(scene.primitives, bounds, 2.5 * scene.detail)
     for lamp in scene.lights:
-        visible = _sees(lamp.position, casters, surface, size)
+        visible = _sees(lamp.position, casters, surface, size, scene.detail)
         _illuminate(lamp, surface, visible, light, highlight)
     return (surface.colour * light + highlight).reshape(3, *size)
 
 
 def turn(matrix: Float[np.ndarray, "3 3 ..."], vectors: Any) -> tuple[Any, Any, Any]:
-    """matrix · vectors, (3, ...), for matrices, (3, 3) or as many as the rest broadcasts, that only scale and turn
-    about the vertical."""
+    """matrix · vectors, (3, ...), for matrices, (3, 3) or as many as the rest broadcasts, of primitives: most only
+    scale and turn about the vertical."""
     x, y, z = vectors
+    if np.any(matrix[1, 2]) or np.any(matrix[2, 1]):
+        return tuple(row[0] * x + row[1] * y + row[2] * z for row in matrix)  # pyright: ignore[reportReturnType]
     return (matrix[0, 0] * x + matrix[0, 1] * y, matrix[1, 0] * x + matrix[1, 1] * y, matrix[2, 2] * z)
 
 
-def _ambient(scene: Scene, surface: Surface, bounds: Bounds) -> Float32[np.ndarray, "N"]:
+def _ambient(scene: Scene, surface: Surface, bounds: Bounds, size: tuple[int, int]) -> Float32[np.ndarray, "N"]:
     """Ambient light: a little more from above, less near the room's other faces and around furniture."""
     points, normals = surface.points, surface.normals
     share = 0.92 + 0.08 * normals[2]
@@ -77,39 +78,50 @@ def _ambient(scene: Scene, surface: Surface, bounds: Bounds) -> Float32[np.ndarr
             # 0 on the face itself, 1 on what stands square to it or looks at it.
             weight = np.float32(0.38) * np.clip(1 + toward, 0, 1)
             share *= 1 - weight * np.exp(np.minimum(distance, 4) * np.float32(-3.5))
+    tiles = _tile_indices(size)
+    lowest, highest = points[:, tiles].min(2), points[:, tiles].max(2)
     for piece, (low, high) in bounds.items():
-        gap = np.zeros_like(share)
+        # What is small darkens only what is close to it.
+        decay = max(8.0, 2.0 / float(high[2] - low[2])) if scene.detail < 0.004 else 8.0
+        reach = np.float32(4 / decay)
+        within = ((lowest < (high + reach)[:, None]) & (highest > (low - reach)[:, None])).all(0)
+        pixels = tiles[within].ravel()
+        gap = np.zeros(len(pixels), np.float32)
         for axis in range(3):
-            outside = np.maximum(low[axis] - points[axis], points[axis] - high[axis])
-            gap += np.square(np.maximum(outside, 0))
-        near = np.flatnonzero((gap < 0.25) & (surface.piece != piece))
+            along = points[axis, pixels]
+            gap += np.square(np.maximum(np.maximum(low[axis] - along, along - high[axis]), 0))
+        near = np.flatnonzero((gap < reach**2) & (surface.piece[pixels] != piece))
         if len(near):
-            share[near] *= 1 - np.float32(0.3) * np.exp(np.sqrt(gap[near]) * np.float32(-8))
+            # Pixels that stand in beyond the edge come twice and get the same value twice.
+            share[pixels[near]] *= 1 - np.float32(0.3) * np.exp(np.sqrt(gap[near]) * np.float32(-decay))
     return share
 
 
-def _piece_bounds(primitives: tuple[Primitive, ...]) -> Bounds:
-    """Lowest and highest corner of each piece, without those that lie flat."""
+def _piece_bounds(primitives: tuple[Primitive, ...], flat: float) -> Bounds:
+    """Lowest and highest corner of each piece, without those that are no higher than ``flat``."""
     bounds: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for primitive in primitives:
-        cos, sin = abs(math.cos(primitive.yaw)), abs(math.sin(primitive.yaw))
         x, y, z = primitive.half
-        reach = np.array((cos * x + sin * y, sin * x + cos * y, z))
+        if primitive.tilt:
+            reach = np.abs(primitive.rotation().T) @ np.array((x, y, z))
+        else:
+            cos, sin = abs(math.cos(primitive.yaw)), abs(math.sin(primitive.yaw))
+            reach = np.array((cos * x + sin * y, sin * x + cos * y, z))
         centre = np.array(primitive.centre)
         low, high = bounds.get(primitive.piece, (centre, centre))
         bounds[primitive.piece] = (np.minimum(low, centre - reach), np.maximum(high, centre + reach))
     return {
         piece: (low.astype(np.float32), high.astype(np.float32))
         for piece, (low, high) in bounds.items()
-        if high[2] - low[2] > 0.1
+        if high[2] - low[2] > flat
     }
 
 
-def _casters(primitives: tuple[Primitive, ...], bounds: Bounds) -> tuple[_Caster, ...]:
+def _casters(primitives: tuple[Primitive, ...], bounds: Bounds, thin: float) -> tuple[_Caster, ...]:
     """What throws shadows: no lamp shades, no handles and cables, nothing that lies flat."""
     parts: dict[int, list[Primitive]] = {}
     for primitive in primitives:
-        if primitive.piece in bounds and primitive.material.glow == 0 and sorted(primitive.half)[1] > 0.01:
+        if primitive.piece in bounds and primitive.material.glow == 0 and sorted(primitive.half)[1] > thin:
             parts.setdefault(primitive.piece, []).append(primitive)
     casters: list[_Caster] = []
     for piece, members in parts.items():
@@ -119,7 +131,7 @@ def _casters(primitives: tuple[Primitive, ...], bounds: Bounds) -> tuple[_Caster
             _Caster(
                 np.diag(2 / (high - low))[None],
                 (low + high)[None] / 2,
-                tuple(part.kind for part in members),
+                tuple(part.shape for part in members),
                 np.stack([matrix for matrix, _ in frames]).astype(np.float32),
                 np.stack([centre for _, centre in frames]).astype(np.float32),
             )
@@ -148,10 +160,11 @@ def _illuminate(
 
 
 def _sees(
-    position: Vector, casters: tuple[_Caster, ...], surface: Surface, size: tuple[int, int]
+    position: Vector, casters: tuple[_Caster, ...], surface: Surface, size: tuple[int, int], bias: float
 ) -> Float32[np.ndarray, "N"]:
     """1 for the pixels that a position sees, 0 for those in the shadow of a primitive.
 
+    Shadow rays start ``bias`` metres above their surface, or it would shade itself.
     Every other pixel of every other row is asked first, and the rest only in the tiles where these do not agree.
     """
     tiles = _tile_indices(size)
@@ -159,7 +172,7 @@ def _sees(
     # What looks away from the position is dark without a shadow.
     facing = ((target - surface.points) * surface.normals).sum(0) > 0
     tiles = tiles[facing[tiles].any(1)]
-    origin = (surface.points + _BIAS * surface.normals)[:, tiles]
+    origin = (surface.points + np.float32(bias) * surface.normals)[:, tiles]
     quarter = origin.reshape(3, -1, _TILE, _TILE)[:, :, ::2, ::2].reshape(3, len(tiles), -1)
     share = _blocked(quarter, target, casters).mean(1)
     blocked = np.repeat(share[:, None] == 1, _TILE * _TILE, axis=1)
@@ -188,15 +201,14 @@ def _blocked(
             if not len(near_piece):
                 continue
             near_part = _grown_hit(caster.matrices, caster.centres, middle[:, near_piece], target, radius[near_piece])
-            for kind, matrix, centre, near in zip(
-                caster.kinds, caster.matrices, caster.centres, near_part, strict=True
+            for shape, matrix, centre, near in zip(
+                caster.shapes, caster.matrices, caster.centres, near_part, strict=True
             ):
                 chosen = near_piece[near]
                 if len(chosen):
                     start = turn(matrix, origin[:, chosen] - centre[:, None, None])
                     end = turn(matrix, target[:, 0] - centre)
-                    enter, leave = interval(kind, start, [e - s for e, s in zip(end, start, strict=True)])
-                    blocked[chosen] |= (enter <= leave) & (enter < 1) & (leave > 0)
+                    blocked[chosen] |= shape.blocks(start, [e - s for e, s in zip(end, start, strict=True)])
     return blocked
 
 

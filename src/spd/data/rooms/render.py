@@ -1,4 +1,4 @@
-"""From a scene to a picture: what each pixel sees, the colour of it, and the sensor.
+"""From a scene to a picture: what each pixel sees and the colour of it.
 
 Depth is float64 and exact, shading is float32.
 """
@@ -6,11 +6,12 @@ Depth is float64 and exact, shading is float32.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Float32, Int16, UInt8
+from jaxtyping import Float, Int16, UInt8
 
 from spd.data.rooms.geometry import SHELL, Primitive, cast
 from spd.data.rooms.light import Surface, shade, turn
 from spd.data.rooms.scene import Scene
+from spd.data.rooms.sensor import develop
 from spd.data.rooms.textures import Material, albedo
 
 
@@ -20,7 +21,7 @@ def render(
     """The picture of a scene and its z-depth in metres, at (height, width); ``rng`` draws the sensor's noise."""
     depth, owner = cast(scene.size, scene.primitives, scene.camera, size)
     surface = _surface(scene, depth, owner)
-    return _develop(shade(scene, surface, size), scene, rng), depth
+    return develop(shade(scene, surface, size), scene.sensor, rng), depth
 
 
 def _surface(scene: Scene, depth: Float[np.ndarray, "H W"], owner: Int16[np.ndarray, "H W"]) -> Surface:
@@ -77,17 +78,16 @@ def _paint(primitive: Primitive, surface: Surface, pixels: np.ndarray, pixel: np
     local = np.stack(turn(rotation, surface.points[:, pixels] - centre.astype(np.float32)[:, None]))
     unit = local / half
     surface.piece[pixels] = primitive.piece
+    normal = primitive.shape.normal(unit)
     if primitive.kind == "box":
-        axis = np.abs(unit).argmax(0)
-        normal = np.sign(unit) * (axis == np.arange(3)[:, None])
+        axis = np.abs(normal).argmax(0)
         u, v = np.where(axis == 1, local[0], local[1]), np.where(axis == 2, local[0], local[2])
     else:
-        normal, u, v = unit / half, np.arctan2(unit[1], unit[0]) * half[0], local[2]
-        if primitive.kind == "cylinder":
-            cap = np.abs(unit[2]) > 1 - 1e-4
-            normal[2] = np.where(cap, np.sign(unit[2]), 0)
-            normal[:2, cap] = 0
-            u, v = np.where(cap, local[0], u), np.where(cap, local[1], v)
+        u, v = np.arctan2(unit[1], unit[0]) * half[0], local[2]
+        if primitive.kind != "sphere":
+            flat = (normal[0] == 0) & (normal[1] == 0)
+            u, v = np.where(flat, local[0], u), np.where(flat, local[1], v)
+        normal = normal / half
         normal /= np.sqrt((normal * normal).sum(0))
     _fill(primitive.material, surface, pixels, u, v, np.stack(turn(rotation.T, normal)), pixel)
 
@@ -107,25 +107,3 @@ def _fill(
     surface.colour[:, pixels] = albedo(material, u, v, pixel[pixels] / np.maximum(facing, np.float32(0.15)))
     surface.gloss[pixels] = material.gloss
     surface.glow[pixels] = material.glow
-
-
-def _develop(
-    radiance: Float32[np.ndarray, "3 H W"], scene: Scene, rng: np.random.Generator
-) -> UInt8[np.ndarray, "H W 3"]:
-    """Exposure, a lens that is not quite sharp, a shoulder for the highlights, sRGB, sensor noise."""
-    radiance *= np.float32(scene.exposure / max(float(np.minimum(radiance, 1.5).mean()), 1e-3))
-    for axis in (1, 2):
-        blurred = radiance * np.float32(0.7)
-        ahead, behind = np.roll(radiance, 1, axis), np.roll(radiance, -1, axis)
-        edge = [slice(None)] * 3
-        edge[axis] = slice(0, 1)
-        ahead[tuple(edge)] = radiance[tuple(edge)]
-        edge[axis] = slice(-1, None)
-        behind[tuple(edge)] = radiance[tuple(edge)]
-        radiance = blurred + np.float32(0.15) * (ahead + behind)
-    # Linear to 0.6, then an exponential shoulder that ends at 1.
-    bright = 1 - np.float32(0.4) * np.exp((np.float32(0.6) - radiance) / np.float32(0.4))
-    radiance = np.where(radiance > 0.6, bright, radiance)
-    grey = 255 * radiance ** np.float32(1 / 2.2)
-    grey += rng.standard_normal(grey.shape[1:], np.float32) * np.float32(scene.noise)
-    return np.ascontiguousarray(np.clip(grey + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0))

@@ -1,6 +1,6 @@
 """More furniture of the rooms: beds, storage, kitchens, lamps, plants, and what hangs on walls.
 
-Builders in the frame of ``room_furniture``.
+Builders in the frame of ``furniture``.
 """
 
 from __future__ import annotations

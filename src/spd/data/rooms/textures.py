@@ -13,7 +13,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-Pattern = Literal["plain", "stripes", "checker", "planks", "tiles", "wood", "noise", "books", "painting", "sky"]
+Pattern = Literal[
+    "plain", "stripes", "checker", "planks", "tiles", "wood", "noise", "books", "painting", "sky",
+    "print", "keys", "speckle", "weave", "spine", "screen",
+]  # fmt: skip
 Colour = tuple[float, float, float]
 Flat = Float32[np.ndarray, "N"]
 
@@ -176,6 +179,64 @@ def _sky(u: Flat, v: Flat, footprint: Flat, shift: np.float32) -> tuple[Flat, Fl
     return np.clip((horizon - v) * 12, 0, 1), 0.9 + 0.2 * _noise(u * 20 + shift, v * 20)
 
 
+def _letters(along: Flat, line: Flat, footprint: Flat, shift: np.float32) -> Flat:
+    """Ink of a line of text: letters in words; half grey where a pixel covers letters."""
+    letter = np.floor(along * 2)
+    word = _hash(np.floor(along * 0.45 + 3 * _hash(line, shift)), line + shift)
+    ink = (_hash(letter, 7 * line + shift) > 0.25) & (along * 2 - letter < 0.75) & (word > 0.18)
+    fade = _fade(footprint, 0.6)
+    return ink * fade + 0.5 * (1 - fade)
+
+
+def _print(u: Flat, v: Flat, footprint: Flat, shift: np.float32) -> tuple[Flat, Flat]:
+    """Lines of text along u, one period apart; some are left out, some end early."""
+    line = np.floor(v)
+    within = _wave(v - 0.25, footprint) * (_hash(line, shift + 3) > 0.12)
+    return 0.85 * within * _letters(u, line, footprint, shift), np.ones_like(u)
+
+
+def _keys(u: Flat, v: Flat, footprint: Flat, shift: np.float32) -> tuple[Flat, Flat]:
+    """Keys, one period apart, in rows along v that are set off against each other."""
+    row = np.floor(u)
+    along = v + 0.5 * _hash(row, shift)
+    gap = np.maximum(_line(u, 0.16, footprint), _line(along, 0.16, footprint))
+    sign = (np.abs(u - row - 0.35) < 0.1) & (np.abs(along - np.floor(along) - 0.4) < 0.09)
+    return 1 - gap, 1 + sign * np.float32(1.2) * _fade(footprint, 0.3)
+
+
+def _speckle(u: Flat, v: Flat, footprint: Flat, shift: np.float32) -> tuple[Flat, Flat]:
+    """Grains of stone or terrazzo, a period wide at most, in two tones."""
+    grain, fade = _noise(u * 3 + shift, v * 3), _fade(footprint, 0.6)
+    dots = np.clip((grain - 0.55) * 8, 0, 1)
+    return dots * fade + 0.3 * (1 - fade), 1 + 0.5 * (_hash(np.floor(2 * u), np.floor(2 * v) + shift) - 0.5) * fade
+
+
+def _weave(u: Flat, v: Flat, footprint: Flat, shift: np.float32) -> tuple[Flat, Flat]:
+    """Threads over and under each other, one period wide, of a cloth that is not quite even."""
+    over = np.floor(u) + np.floor(v)
+    thread = np.where(over % 2 == 0, u - np.floor(u), v - np.floor(v))
+    bump = (1 - 4 * np.square(thread - 0.5)) * _fade(footprint, 1.0)
+    large = _noise(u * 0.7 + shift, v * 0.7)
+    return np.clip(0.7 * (large - 0.2) + 0.3 * (over % 2), 0, 1), 0.8 + 0.3 * bump + 0.1 * large
+
+
+def _spine(u: Flat, v: Flat, footprint: Flat, shift: np.float32) -> tuple[Flat, Flat]:
+    """The back of a book, one period tall and 0 at its middle: two bands and a title along it."""
+    place = 0.3 + 0.14 * _hash(shift + 0 * u, np.float32(5))
+    bands = _line(v - place, 0.02, footprint) + _line(v + place, 0.035, footprint)
+    title = (np.abs(v + 0.05) < 0.2) & (np.abs(u) < 0.022)
+    letters = title * _letters(v * 14, np.round(u * 0), footprint * 14, shift)
+    return np.clip(bands + letters * np.float32(0.9), 0, 1), np.ones_like(u)
+
+
+def _screen(u: Flat, v: Flat, footprint: Flat, shift: np.float32) -> tuple[Flat, Flat]:
+    """Windows of text on a screen, lines of it one period apart."""
+    line, column = np.floor(v), np.floor(u / 28 + _hash(shift + 0 * u, np.float32(2)))
+    block = _hash(column, np.floor(v / 9 + _hash(column, shift)) + shift)
+    text = _wave(v - 0.25, footprint) * _letters(u, line, footprint, shift) * (_hash(line, column) > 0.25)
+    return np.where(block > 0.35, 0.75 * text, 0.35 + block), 0.8 + 0.4 * block
+
+
 _PATTERNS = {
     "plain": _plain,
     "stripes": _stripes,
@@ -187,4 +248,10 @@ _PATTERNS = {
     "books": _books,
     "painting": _painting,
     "sky": _sky,
+    "print": _print,
+    "keys": _keys,
+    "speckle": _speckle,
+    "weave": _weave,
+    "spine": _spine,
+    "screen": _screen,
 }

@@ -1,6 +1,6 @@
 """What the rooms have on walls, floor and ceiling: doors, windows, pictures, skirting, rugs, hanging lamps.
 
-Builders in the frame of ``room_furniture``, with the wall as their back.
+Builders in the frame of ``furniture``, with the wall as their back.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import spd
 from spd.cli.main import main
 from spd.config import ModelConfig
 from spd.data.rgbd import RGBDDataset
+from spd.depth_range import OPEN_DEPTH_RANGE
 from spd.evaluation.contenders import model_checksum
 from spd.evaluation.protocol import Asking, predict
 from spd.evaluation.scores import score
@@ -57,11 +58,11 @@ def test_json_holds_the_scores(
     output = capsys.readouterr()
     document = json.loads(output.out)
     assert (document["images"], document["shared_points_per_image"]) == (2, 1024)
-    assert (document["split"], document["crop"], document["protocol_version"]) == ("test", "none", 1)
+    assert (document["split"], document["crop"], document["protocol_version"]) == ("test", "none", 2)
     (model,) = document["models"]
     assert [result["num_queries"] for result in model["results"]] == [64, 1024, "dense"]
     rows = predict(spd.load(checkpoint), RGBDDataset(data, ["test"]), data, ways=[Asking(64)], crop="none")
-    expected = score([prediction for (prediction,) in rows])
+    expected = score([prediction for (prediction,) in rows], OPEN_DEPTH_RANGE)
     result = model["results"][0]
     assert result["mean"] == pytest.approx(expected.mean._asdict(), rel=1e-4)
     assert result["pooled"] == pytest.approx(expected.pooled._asdict(), rel=1e-4)
@@ -156,6 +157,22 @@ def test_predictions_of_another_checkpoint_are_refused(
     assert (folder / "report.json").read_bytes() != report
 
 
+def test_answers_of_another_depth_range_are_refused(
+    data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = {}
+    for limits in ("", "--depth-range 0.5 3"):
+        folder = tmp_path / f"e{limits[-1:]}"
+        assert evaluate(data, checkpoint, folder, f"--num-queries 64 --json {limits}") == 0
+        document = json.loads(capsys.readouterr().out)
+        figures[tuple(document["depth_range_m"])] = document["models"][0]["results"][0]["mean"]["abs_rel"]
+    assert figures.keys() == {(0.001, 1000.0), (0.5, 3.0)}
+    assert len(set(figures.values())) == 2
+    assert evaluate(data, checkpoint, tmp_path / "e3", "--num-queries 64") == 2
+    told = "holds other predictions (depth_range 0.5 to 3 m, now 0.001 to 1000 m); pass --overwrite"
+    assert told in capsys.readouterr().err
+
+
 def test_another_precision_gives_answers_of_its_own(
     data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,6 +199,7 @@ def test_what_runs_a_model_is_part_of_its_checksum(checkpoint: Path) -> None:
         ("--split holes --crop none", "c.npy has no valid depth"),
         ("--split val --crop none", "no frame in split val; it has holes, test, train"),
         ("", "crop eigen is defined for 640x480, got depth of 80x48"),
+        ("--crop none --depth-range 5 2", "0 < MIN < MAX, got 5.0 2.0"),
         ("--crop none --num-queries 0", "num_queries must be at least 1, got 0"),
         ("--crop none --device warp9", "warp9"),
         ("--crop middle", "--crop"),

@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from spd.data.rgbd import RGBDDataset
+from spd.depth_range import EIGEN_DEPTH_RANGE, DepthRange
 from spd.evaluation.predictions import Identity, data_checksum, read_predictions, write_predictions
 from spd.evaluation.protocol import ImagePrediction
 
 MakePrediction = Callable[..., ImagePrediction]
-IDENTITY = Identity("spd", "a1", "nyu", "b2", "val", "eigen", "256")
+IDENTITY = Identity("spd", "a1", "nyu", "b2", "val", "eigen", EIGEN_DEPTH_RANGE, "256")
 
 
 @pytest.fixture
@@ -44,8 +45,9 @@ def test_a_file_gives_back_what_was_written(predictions: list[ImagePrediction], 
     [
         ({"model_checksum": "ff"}, "model_checksum a1, now ff"),
         ({"data_checksum": "ff"}, "data_checksum b2, now ff"),
-        ({"protocol_version": 99}, "protocol_version 1, now 99"),
+        ({"protocol_version": 99}, "protocol_version 2, now 99"),
         ({"split": "test", "crop": "none"}, "split val, now test; crop eigen, now none"),
+        ({"depth_range": DepthRange(0.001, 80.0)}, "depth_range 0.001 to 10 m, now 0.001 to 80 m"),
         ({"model": "median"}, "model spd, now median"),
         ({"asking": "dense"}, "asking 256, now dense"),
     ],

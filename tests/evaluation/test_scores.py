@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from spd.depth_range import EIGEN_DEPTH_RANGE, DepthRange
 from spd.evaluation.metrics import compute_metrics, mean_metrics
 from spd.evaluation.protocol import ImagePrediction
 from spd.evaluation.scores import sampling_errors, score, shared_abs_rel
@@ -18,7 +19,7 @@ def test_scores_per_image_over_images_and_pooled(image_prediction: MakePredictio
         image_prediction("b", [1.0, np.nan, 4.0], [1.0, 2.0, 4.0], seconds=0.25),
         image_prediction("c", [3.0, 3.0], [3.0, 4.0], seconds=9.0),
     ]
-    scores = score(predictions)
+    scores = score(predictions, EIGEN_DEPTH_RANGE)
     b = (2.0 - 1e-3) / 2.0 / 3
     assert [image.metrics.abs_rel for image in scores.per_image] == pytest.approx([1, b, 1 / 8])
     assert [(image.image, image.num_points) for image in scores.per_image] == [("a", 1), ("b", 3), ("c", 2)]
@@ -34,9 +35,15 @@ def test_scores_per_image_over_images_and_pooled(image_prediction: MakePredictio
     assert scores.num_points == 6
 
 
+def test_predictions_are_clamped_to_the_range_of_the_protocol(image_prediction: MakePrediction) -> None:
+    predictions = [image_prediction("a", [60.0], [20.0])]
+    assert score(predictions, DepthRange(0.5, 80.0)).mean.abs_rel == pytest.approx(2.0)
+    assert score(predictions, DepthRange(0.5, 25.0)).mean.abs_rel == pytest.approx(0.25)
+
+
 def test_no_images_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one image"):
-        score([])
+        score([], EIGEN_DEPTH_RANGE)
 
 
 def test_curves_compare_the_first_points_of_every_image(image_prediction: MakePrediction) -> None:
@@ -45,7 +52,7 @@ def test_curves_compare_the_first_points_of_every_image(image_prediction: MakePr
         image_prediction("b", [np.inf], [5.0]),
     ]
     # The third point of the first image is beyond the two that are shared; infinity counts as 10 m.
-    assert shared_abs_rel(predictions, 2) == pytest.approx(((1 + 0.5) / 2 + 1.0) / 2)
+    assert shared_abs_rel(predictions, EIGEN_DEPTH_RANGE, 2) == pytest.approx(((1 + 0.5) / 2 + 1.0) / 2)
 
 
 def test_sampling_error_is_the_spread_over_other_draws_of_points() -> None:

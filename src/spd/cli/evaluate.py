@@ -22,6 +22,7 @@ from spd.cli.output import note, print_json, print_table, progress
 
 if TYPE_CHECKING:
     from spd.data.rgbd import RGBDDataset
+    from spd.depth_range import DepthRange
     from spd.evaluation.consistency import ConsistencyRow
     from spd.evaluation.contenders import Contender
     from spd.evaluation.metrics import Metrics
@@ -67,6 +68,9 @@ class Options:
     """Of the products of spd and bilinear."""
     crop: Literal["eigen", "none"] = "eigen"
     """eigen scores the usual inner part of 640x480 images and refuses other sizes; none scores all pixels."""
+    depth_range: tuple[float, float] | None = None
+    """Metres between which true depth is asked, and to which answers are clamped: MIN MAX. Not given, it is that of the
+    crop: 0.001 to 10 m for eigen, 0.001 to 1000 m for none."""
     device: str | None = None
     """Where the models run, such as cpu or cuda:0; None is CUDA where there is one, else the CPU."""
     output: Path = Path("evaluation")
@@ -81,15 +85,17 @@ def run(options: Options) -> None:
     """Ask, score, report, draw."""
     from spd.allocator import keep_freed_memory
     from spd.data.rgbd import RGBDDataset
+    from spd.depth_range import DepthRange
     from spd.evaluation.contenders import contenders
     from spd.evaluation.pictures import draw_report
     from spd.evaluation.predictions import data_checksum
-    from spd.evaluation.protocol import askings
+    from spd.evaluation.protocol import askings, depth_range_of
     from spd.evaluation.report import as_document, make_report
     from spd.files import write_files
 
     if options.output.exists() and not options.output.is_dir():
         raise ValueError(f"output must be a folder, got the file {options.output}")
+    depth_range = DepthRange(*options.depth_range) if options.depth_range else depth_range_of(options.crop)
     keep_freed_memory()
     ways = askings(options.num_queries, dense=options.dense)
     chosen = contenders(options.model, options.checkpoint, options.depth_anything)
@@ -97,11 +103,11 @@ def run(options: Options) -> None:
     checksum = data_checksum(dataset, options.data)
     answers, consistency = {}, {}
     for contender in chosen:
-        predictor = _build(contender, options)
+        predictor = _build(contender, depth_range, options)
         name = _name(contender, options)
-        answers[name] = _answers(contender, predictor, dataset, checksum, ways, options)
+        answers[name] = _answers(contender, predictor, dataset, checksum, ways, depth_range, options)
         if options.consistency:
-            consistency[name] = _consistency(name, predictor, dataset, options)
+            consistency[name] = _consistency(name, predictor, dataset, depth_range, options)
     report = make_report(answers, consistency)
     document = as_document(report, per_image=True)
     write_files({options.output / "report.json": f"{json.dumps(document, indent=2, allow_nan=False)}\n".encode()})
@@ -113,7 +119,7 @@ def run(options: Options) -> None:
     note(f"wrote report.json, {', '.join(path.name for path in pictures)} to {options.output}")
 
 
-def _build(contender: Contender, options: Options) -> Predictor:
+def _build(contender: Contender, depth_range: DepthRange, options: Options) -> Predictor:
     from spd.data.rgbd import RGBDDataset
     from spd.evaluation.contenders import build
 
@@ -124,6 +130,7 @@ def _build(contender: Contender, options: Options) -> Predictor:
         return build(
             contender,
             training_frames=training_frames,
+            depth_range=depth_range,
             device=options.device,
             interaction=options.interaction,
             runtime=options.runtime,
@@ -142,12 +149,16 @@ def _asked(predictor: Predictor, options: Options) -> EncodesImages:
     return FlipAveraged(predictor=predictor) if options.flip else predictor
 
 
-def _consistency(name: str, predictor: Predictor, dataset: RGBDDataset, options: Options) -> tuple[ConsistencyRow, ...]:
+def _consistency(
+    name: str, predictor: Predictor, dataset: RGBDDataset, depth_range: DepthRange, options: Options
+) -> tuple[ConsistencyRow, ...]:
     from spd.evaluation.consistency import measure_consistency
 
     with progress(f"{name}: consistency", len(dataset)) as advance:
         asked = _asked(predictor, options)
-        return measure_consistency(asked, dataset, options.data, crop=options.crop, progress=advance)
+        return measure_consistency(
+            asked, dataset, options.data, crop=options.crop, depth_range=depth_range, progress=advance
+        )
 
 
 def _answers(
@@ -156,6 +167,7 @@ def _answers(
     dataset: RGBDDataset,
     dataset_checksum: str,
     ways: Sequence[Asking],
+    depth_range: DepthRange,
     options: Options,
 ) -> list[Answers]:
     """Of one model, from its files where they are there, else asked now and written."""
@@ -175,6 +187,7 @@ def _answers(
             data_checksum=dataset_checksum,
             split=options.split,
             crop=options.crop,
+            depth_range=depth_range,
             asking=way.name,
         )
         for way in ways
@@ -189,7 +202,8 @@ def _answers(
     if missing:
         with progress(f"{name}: images", len(dataset)) as advance:
             rows = []
-            for row in predict(_asked(predictor, options), dataset, options.data, ways=missing, crop=options.crop):
+            asked, where = _asked(predictor, options), {"crop": options.crop, "depth_range": depth_range}
+            for row in predict(asked, dataset, options.data, ways=missing, **where):
                 rows.append(row)
                 advance(1)
         folder.mkdir(parents=True, exist_ok=True)
@@ -209,7 +223,8 @@ def _print(report: Report) -> None:
             for model in report.models
             for result in model.results
         ],
-        title=f"Mean over the {images} images of {identity.split} of {identity.data}, crop {identity.crop}",
+        title=f"Mean over the {images} images of {identity.split} of {identity.data}, crop {identity.crop}, "
+        f"true depth {identity.depth_range}",
         caption="±1 between images, ±2 from which points are asked (standard errors); sq_rel and rmse in metres",
         text_columns=("model",),
     )

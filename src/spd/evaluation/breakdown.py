@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from spd.depth_range import DepthRange
 from spd.evaluation.metrics import clamp_depth, compute_metrics
 from spd.evaluation.protocol import ImagePrediction
 
-DEPTH_EDGES_M = (0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0)
-"""Bounds of the depth ranges."""
+DEPTH_EDGES_M = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0)
+"""Bounds of the depths that are told apart; those beyond the protocol's range are left out, and its own end is last."""
 NUM_ROWS, NUM_COLUMNS = 4, 5
 """Parts of an image, top to bottom and left to right."""
 
@@ -53,27 +54,31 @@ class Breakdown(NamedTuple):
     """The worst first; empty where the manifest names no scenes."""
 
 
-def break_down(predictions: Sequence[ImagePrediction]) -> Breakdown:
+def break_down(predictions: Sequence[ImagePrediction], depth_range: DepthRange) -> Breakdown:
     """Split the error of all predictions three ways.
 
     Args:
         predictions: at least one.
+        depth_range: of the true depths that were asked; predictions are clamped to it.
     """
-    predicted = clamp_depth(np.concatenate([prediction.predicted_m for prediction in predictions]))
+    predicted = clamp_depth(np.concatenate([prediction.predicted_m for prediction in predictions]), depth_range)
     true = np.concatenate([prediction.true_m for prediction in predictions]).astype(np.float64)
     relative = np.abs(predicted - true) / true
     place = np.concatenate([_relative_place(prediction) for prediction in predictions])
     return Breakdown(
-        by_depth=_by_depth(true, relative, np.log(predicted / true)),
+        by_depth=_by_depth(true, relative, np.log(predicted / true), depth_range),
         by_part=_by_part(place, relative),
-        by_scene=_by_scene(predictions),
+        by_scene=_by_scene(predictions, depth_range),
     )
 
 
-def _by_depth(true_m: np.ndarray, relative: np.ndarray, log_error: np.ndarray) -> tuple[RangeError, ...]:
+def _by_depth(
+    true_m: np.ndarray, relative: np.ndarray, log_error: np.ndarray, depth_range: DepthRange
+) -> tuple[RangeError, ...]:
     ranges = []
-    for low, high in itertools.pairwise(DEPTH_EDGES_M):
-        # The truth is below 10 m, so no upper bound is lost.
+    edges = (*(edge for edge in DEPTH_EDGES_M if edge < depth_range.max_m), depth_range.max_m)
+    for low, high in itertools.pairwise(edges):
+        # The truth is below the last bound, so nothing is lost.
         inside = (true_m >= low) & (true_m < high)
         has_any = bool(inside.any())
         ranges.append(
@@ -103,11 +108,11 @@ def _by_part(place: np.ndarray, relative: np.ndarray) -> np.ndarray:
     return mean.reshape(NUM_ROWS, NUM_COLUMNS)
 
 
-def _by_scene(predictions: Sequence[ImagePrediction]) -> tuple[SceneError, ...]:
+def _by_scene(predictions: Sequence[ImagePrediction], depth_range: DepthRange) -> tuple[SceneError, ...]:
     per_scene: dict[str, list[float]] = {}
     for prediction in predictions:
         if prediction.scene:
-            metrics = compute_metrics(clamp_depth(prediction.predicted_m), prediction.true_m)
+            metrics = compute_metrics(clamp_depth(prediction.predicted_m, depth_range), prediction.true_m)
             per_scene.setdefault(prediction.scene, []).append(metrics.abs_rel)
     errors = [
         SceneError(

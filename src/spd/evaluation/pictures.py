@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from spd.data.rgbd import read_image
-from spd.evaluation.breakdown import NUM_COLUMNS, NUM_ROWS
+from spd.evaluation.breakdown import NUM_COLUMNS, NUM_ROWS, RangeError
 from spd.evaluation.metrics import clamp_depth
 from spd.evaluation.protocol import ImagePrediction
 from spd.evaluation.report import ModelReport, Report
@@ -60,11 +60,13 @@ def _by_queries(report: Report) -> bytes:
 
 def _by_depth(models: Sequence[ModelReport]) -> bytes:
     figure, (error_axes, bias_axes, share_axes) = _figure(7.2, 7.6, rows=3, height_ratios=(3, 3, 1.4), sharex=True)
-    ranges = models[0].breakdown.by_depth
+    # All models answer about the same points, so the ranges without one are the same.
+    shown = _with_points(models[0].breakdown.by_depth)
+    ranges = models[0].breakdown.by_depth[shown]
     middles = np.arange(len(ranges))
     for model in models:
-        errors = [error.abs_rel for error in model.breakdown.by_depth]
-        biases = [error.log_bias for error in model.breakdown.by_depth]
+        errors = [error.abs_rel for error in model.breakdown.by_depth[shown]]
+        biases = [error.log_bias for error in model.breakdown.by_depth[shown]]
         error_axes.plot(middles, _with_gaps(errors), marker="o", label=model.name)
         # A bias of log depth as the factor that people can imagine.
         bias_axes.plot(middles, np.exp(_with_gaps(biases)), marker="o")
@@ -80,6 +82,12 @@ def _by_depth(models: Sequence[ModelReport]) -> bytes:
     share_axes.set_xticks(middles, [f"{error.low_m:g}–{error.high_m:g}" for error in ranges])
     share_axes.set_xlabel("true depth, metres")
     return _png(figure)
+
+
+def _with_points(ranges: Sequence[RangeError]) -> slice:
+    """From the first to the last range that has a point."""
+    indices = [index for index, error in enumerate(ranges) if error.share > 0]
+    return slice(indices[0], indices[-1] + 1)
 
 
 def _by_part(models: Sequence[ModelReport]) -> bytes:
@@ -126,10 +134,11 @@ def _by_scene(models: Sequence[ModelReport]) -> bytes:
 
 def _extremes(model: ModelReport, data_root: Path) -> bytes:
     """The images of largest and of smallest AbsRel, their points coloured by predicted over true depth."""
-    predictions = model.detail.predictions
+    predictions, depth_range = model.detail.predictions, model.identity.depth_range
+    clamped = [clamp_depth(prediction.predicted_m, depth_range) for prediction in predictions]
     errors = [
-        float(np.mean(np.abs(clamp_depth(prediction.predicted_m) - prediction.true_m) / prediction.true_m))
-        for prediction in predictions
+        float(np.mean(np.abs(answers - prediction.true_m) / prediction.true_m))
+        for answers, prediction in zip(clamped, predictions, strict=True)
     ]
     order = np.argsort(errors, kind="stable")
     count = min(_NUM_EXTREMES, max(1, len(order) // 2))
@@ -138,7 +147,8 @@ def _extremes(model: ModelReport, data_root: Path) -> bytes:
     shown = None
     for panels, (kind, indices) in zip(axes, rows.items(), strict=True):
         for panel, index in zip(panels, indices.tolist(), strict=True):
-            shown = _draw_ratios(panel, read_image(data_root / predictions[index].image), predictions[index])
+            image = read_image(data_root / predictions[index].image)
+            shown = _draw_ratios(panel, image, predictions[index], clamped[index])
             panel.set_title(f"{kind}: {predictions[index].image}\nAbsRel {errors[index]:.3f}", fontsize=8)
     assert shown is not None
     bar = figure.colorbar(shown, ax=axes.ravel().tolist(), label="predicted / true", shrink=0.8)
@@ -148,10 +158,12 @@ def _extremes(model: ModelReport, data_root: Path) -> bytes:
     return _png(figure)
 
 
-def _draw_ratios(panel: Any, image: UInt8[np.ndarray, "H W 3"], prediction: ImagePrediction) -> Any:
+def _draw_ratios(
+    panel: Any, image: UInt8[np.ndarray, "H W 3"], prediction: ImagePrediction, clamped_m: Float[np.ndarray, "N"]
+) -> Any:
     chosen = slice(0, _MOST_POINTS_DRAWN)
     u, v = prediction.query_points[chosen].T
-    ratio = clamp_depth(prediction.predicted_m[chosen]) / prediction.true_m[chosen]
+    ratio = clamped_m[chosen] / prediction.true_m[chosen]
     # In grey, so that the only colours are those of the points.
     panel.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
     panel.set_axis_off()

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spd.data.rgbd import MANIFEST, RGBDDataset
+from spd.depth_range import DepthRange
 from spd.evaluation.protocol import PROTOCOL_VERSION, ImagePrediction
 from spd.files import write_files
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _ARRAYS = ("images", "scenes", "sizes", "counts", "query_points", "true_m", "predicted_m", "seconds")
 
 
@@ -36,6 +37,8 @@ class Identity(NamedTuple):
     data_checksum: str
     split: str
     crop: str
+    depth_range: DepthRange
+    """Of the true depths that were asked, and to which predictions are clamped when they are scored."""
     asking: str
     """K, or ``dense``."""
     protocol_version: int = PROTOCOL_VERSION
@@ -67,7 +70,8 @@ def write_predictions(path: Path, predictions: Sequence[ImagePrediction], of: Id
     Raises:
         OSError: the folder is missing, not writable or full.
     """
-    header = json.dumps({"format_version": _FORMAT_VERSION, **of._asdict()})
+    of_file = {**of._asdict(), "depth_range": [of.depth_range.min_m, of.depth_range.max_m]}
+    header = json.dumps({"format_version": _FORMAT_VERSION, **of_file})
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -89,8 +93,8 @@ def read_predictions(path: Path, expected: Identity) -> list[ImagePrediction]:
     """The predictions of a file, one per image.
 
     Raises:
-        ValueError: the file is damaged, or was written for another model, data set, split, crop, K or version of the
-            protocol; the message says which.
+        ValueError: the file is damaged, or was written for another model, data set, split, crop, depth range, K or
+            version of the protocol; the message says which.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -110,7 +114,7 @@ def _stored_identity(path: Path, header: dict[str, Any]) -> Identity:
         raise ValueError(
             f"{path} has format version {version}, expected {_FORMAT_VERSION}; pass --overwrite to replace it"
         )
-    return Identity(**header)
+    return Identity(**{**header, "depth_range": DepthRange(*header["depth_range"])})
 
 
 def _split(arrays: dict[str, np.ndarray]) -> list[ImagePrediction]:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from spd.config import MAX_DEPTH_M, MIN_DEPTH_M
 from spd.evaluation.breakdown import Breakdown, break_down
 from spd.evaluation.consistency import ConsistencyRow
 from spd.evaluation.predictions import Identity
@@ -79,13 +78,16 @@ def _of_model(
     results = tuple(
         Result(
             asked.way,
-            score(asked.predictions),
-            shared_abs_rel(asked.predictions, num_shared) if asked.way.num_queries is not None else float("nan"),
+            score(asked.predictions, asked.identity.depth_range),
+            shared_abs_rel(asked.predictions, asked.identity.depth_range, num_shared)
+            if asked.way.num_queries is not None
+            else float("nan"),
         )
         for asked in answers
     )
     detail = _preferred(answers)
-    return ModelReport(name, detail.identity, results, detail, break_down(detail.predictions), consistency)
+    breakdown = break_down(detail.predictions, detail.identity.depth_range)
+    return ModelReport(name, detail.identity, results, detail, breakdown, consistency)
 
 
 def _preferred(answers: Sequence[Answers]) -> Answers:
@@ -110,7 +112,7 @@ def as_document(report: Report, *, per_image: bool) -> dict[str, Any]:
         "data_checksum": identity.data_checksum,
         "split": identity.split,
         "crop": identity.crop,
-        "depth_range_m": [MIN_DEPTH_M, MAX_DEPTH_M],
+        "depth_range_m": [identity.depth_range.min_m, identity.depth_range.max_m],
         "images": len(report.models[0].detail.predictions),
         "shared_points_per_image": report.num_shared_points,
         "models": [_model_document(model, per_image) for model in report.models],

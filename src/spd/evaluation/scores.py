@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Real
 
+from spd.depth_range import DepthRange
 from spd.evaluation.metrics import Metrics, clamp_depth, compute_metrics, mean_metrics, standard_errors
 from spd.evaluation.protocol import ImagePrediction
 
@@ -44,15 +45,15 @@ class Scores(NamedTuple):
         return sum(image.num_points for image in self.per_image)
 
 
-def score(predictions: Sequence[ImagePrediction]) -> Scores:
-    """Clamp the predictions and compute the metrics per image, over images and over all points.
+def score(predictions: Sequence[ImagePrediction], depth_range: DepthRange) -> Scores:
+    """Clamp the predictions to the range and compute the metrics per image, over images and over all points.
 
     Raises:
         ValueError: there is no image, or one without a point.
     """
     if not predictions:
         raise ValueError("scores need at least one image, got none")
-    clamped = [clamp_depth(prediction.predicted_m) for prediction in predictions]
+    clamped = [clamp_depth(prediction.predicted_m, depth_range) for prediction in predictions]
     true = [prediction.true_m for prediction in predictions]
     metrics = [compute_metrics(p, g) for p, g in zip(clamped, true, strict=True)]
     return Scores(
@@ -68,14 +69,14 @@ def score(predictions: Sequence[ImagePrediction]) -> Scores:
     )
 
 
-def shared_abs_rel(predictions: Sequence[ImagePrediction], num_points: int) -> float:
+def shared_abs_rel(predictions: Sequence[ImagePrediction], depth_range: DepthRange, num_points: int) -> float:
     """Mean over images of AbsRel at the first ``num_points`` of each, those that every K has asked.
 
     A curve over K compares these: K = 1 asks fewer points than the others.
     """
     per_image = [
         np.mean(
-            np.abs(prediction.true_m - clamp_depth(prediction.predicted_m))[:num_points]
+            np.abs(prediction.true_m - clamp_depth(prediction.predicted_m, depth_range))[:num_points]
             / prediction.true_m[:num_points]
         )
         for prediction in predictions

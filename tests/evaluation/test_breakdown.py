@@ -56,9 +56,14 @@ def test_errors_by_kind_of_room(image_prediction: MakePrediction) -> None:
         EIGEN_DEPTH_RANGE,
     )
     expected = 0.125 / 2 / np.sqrt(2) * np.sqrt(2)  # |.25 - .375| / √2 is the deviation of two, over √2 images
+    # Medians of 1.25 and 1.375: the points are then at 1.2 and .8, and at 14/11 and 8/11.
+    scaled = np.array([0.2, 3 / 11])
+    deviation = abs(scaled[0] - scaled[1]) / 2
     assert breakdown.by_scene == (
-        SceneError("bath", 1, 2.0, None),
-        SceneError("kitchen", 2, 0.3125, pytest.approx(expected)),
+        SceneError("bath", 1, 2.0, None, pytest.approx(0), None),
+        SceneError(
+            "kitchen", 2, 0.3125, pytest.approx(expected), pytest.approx(scaled.mean()), pytest.approx(deviation)
+        ),
     )
 
 

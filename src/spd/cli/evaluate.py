@@ -14,24 +14,21 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from spd.cli.output import note, print_json, print_table, progress
+from spd.cli.evaluation_tables import print_report
+from spd.cli.output import note, print_json, progress
 
 if TYPE_CHECKING:
     from spd.data.rgbd import RGBDDataset
     from spd.depth_range import DepthRange
     from spd.evaluation.consistency import ConsistencyRow
     from spd.evaluation.contenders import Contender
-    from spd.evaluation.metrics import Metrics
     from spd.evaluation.protocol import Asking, EncodesImages
-    from spd.evaluation.report import Answers, Report
+    from spd.evaluation.report import Answers
     from spd.predictor import Predictor
-
-_MAIN_METRICS = ("abs_rel", "rmse", "delta1")
-_OTHER_METRICS = ("sq_rel", "rmse_log", "silog", "log10", "delta2", "delta3")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +112,7 @@ def run(options: Options) -> None:
     if options.json:
         print_json(as_document(report, per_image=False))
     else:
-        _print(report)
+        print_report(report)
     note(f"wrote report.json, {', '.join(path.name for path in pictures)} to {options.output}")
 
 
@@ -211,65 +208,3 @@ def _answers(
             write_predictions(paths[way], predictions, identities[way])
             kept[way] = read_predictions(paths[way], identities[way])
     return [Answers(way, identities[way], kept[way]) for way in ways]
-
-
-def _print(report: Report) -> None:
-    identity = report.models[0].identity
-    images = len(report.models[0].detail.predictions)
-    print_table(
-        ("model", "K", *_with_errors(_MAIN_METRICS), *_OTHER_METRICS, "images/s"),
-        [
-            [model.name, result.way.name, *_figures(result.scores), f"{result.scores.images_per_second:.1f}"]
-            for model in report.models
-            for result in model.results
-        ],
-        title=f"Mean over the {images} images of {identity.split} of {identity.data}, crop {identity.crop}, "
-        f"true depth {identity.depth_range}",
-        caption="±1 between images, ±2 from which points are asked (standard errors); sq_rel and rmse in metres",
-        text_columns=("model",),
-    )
-    print_table(
-        ("model", "K", "points", *_MAIN_METRICS, *_OTHER_METRICS),
-        [
-            [model.name, result.way.name, str(result.scores.num_points), *_values(result.scores.pooled)]
-            for model in report.models
-            for result in model.results
-        ],
-        title="Pooled: over all points of all images together",
-        text_columns=("model",),
-    )
-    _print_consistency(report)
-
-
-def _print_consistency(report: Report) -> None:
-    rows = [(model.name, model.consistency) for model in report.models if model.consistency]
-    if not rows:
-        return
-    companions = [str(row.companions) for row in rows[0][1]]
-    print_table(
-        ("model", "", *companions),
-        [
-            [name, figure, *(f"{100 * getattr(row, field):.3g} %" for row in consistency)]
-            for name, consistency in rows
-            for figure, field in (("mean", "mean"), ("99th percentile", "percentile99"))
-        ],
-        title="Change of log depth at fixed pixels, by the number of other points asked with them",
-        caption="against the same pixels among 240 others",
-        text_columns=("model", ""),
-    )
-
-
-def _with_errors(metrics: Sequence[str]) -> list[str]:
-    return [heading for metric in metrics for heading in (metric, "±1", "±2")]
-
-
-def _figures(scores: Any) -> list[str]:
-    cells = []
-    for metric in _MAIN_METRICS:
-        between = "" if scores.standard_error is None else f"{getattr(scores.standard_error, metric):.4f}"
-        cells += [f"{getattr(scores.mean, metric):.4f}", between, f"{getattr(scores.sampling_error, metric):.4f}"]
-    return cells + [f"{getattr(scores.mean, metric):.4f}" for metric in _OTHER_METRICS]
-
-
-def _values(metrics: Metrics) -> list[str]:
-    return [f"{getattr(metrics, metric):.4f}" for metric in (*_MAIN_METRICS, *_OTHER_METRICS)]

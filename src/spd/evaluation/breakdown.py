@@ -1,9 +1,8 @@
-"""Where the error of a model is: by true depth, by place in the image, by kind of room."""
+"""Where the error of a model is: by true depth, by place in the image, by scene. Raw, unless a name says otherwise."""
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,8 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from spd.depth_range import DepthRange
-from spd.evaluation.metrics import clamp_depth, compute_metrics
+from spd.evaluation.metrics import clamp_depth
 from spd.evaluation.protocol import ImagePrediction
+from spd.evaluation.scores import average_over_scenes, score_images
 
 DEPTH_EDGES_M = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0)
 """Bounds of the depths that are told apart; those beyond the protocol's range are left out, and its own end is last."""
@@ -34,14 +34,16 @@ class RangeError(NamedTuple):
 
 
 class SceneError(NamedTuple):
-    """Errors of the images of one kind of room."""
+    """Errors of the images of one scene, or of one kind of room where that is what the manifest names."""
 
     scene: str
     num_images: int
     abs_rel: float
-    """Mean over the images."""
+    """Raw, mean over the images."""
     standard_error: float | None
-    """None for a single image."""
+    """Of ``abs_rel``; None for a single image."""
+    median_aligned_abs_rel: float
+    median_aligned_standard_error: float | None
 
 
 class Breakdown(NamedTuple):
@@ -109,18 +111,19 @@ def _by_part(place: np.ndarray, relative: np.ndarray) -> np.ndarray:
 
 
 def _by_scene(predictions: Sequence[ImagePrediction], depth_range: DepthRange) -> tuple[SceneError, ...]:
-    per_scene: dict[str, list[float]] = {}
-    for prediction in predictions:
-        if prediction.scene:
-            metrics = compute_metrics(clamp_depth(prediction.predicted_m, depth_range), prediction.true_m)
-            per_scene.setdefault(prediction.scene, []).append(metrics.abs_rel)
+    raw = average_over_scenes(score_images(predictions, depth_range))
+    aligned = average_over_scenes(score_images(predictions, depth_range, "median_aligned"))
+    if raw is None or aligned is None:
+        return ()
     errors = [
         SceneError(
-            scene,
-            len(values),
-            float(np.mean(values)),
-            float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None,
+            of_scene.scene,
+            of_scene.num_images,
+            of_scene.mean.abs_rel,
+            of_scene.standard_error and of_scene.standard_error.abs_rel,
+            aligned_scene.mean.abs_rel,
+            aligned_scene.standard_error and aligned_scene.standard_error.abs_rel,
         )
-        for scene, values in per_scene.items()
+        for of_scene, aligned_scene in zip(raw.per_scene, aligned.per_scene, strict=True)
     ]
     return tuple(sorted(errors, key=lambda error: -error.abs_rel))

@@ -1,17 +1,18 @@
-"""One evaluation as a document: every model, every K, both errors, and where the error is."""
+"""One evaluation of one data set as a document: every model, every K, raw and aligned, and where the error is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from spd.evaluation.alignment import ALIGNMENTS, Alignment
 from spd.evaluation.breakdown import Breakdown, break_down
 from spd.evaluation.consistency import ConsistencyRow
 from spd.evaluation.predictions import Identity
 from spd.evaluation.protocol import Asking, ImagePrediction, num_points_asked
-from spd.evaluation.scores import Scores, score, shared_abs_rel
+from spd.evaluation.scores import ImageScore, Scores, images_per_second, score, shared_abs_rel
 
 PREFERRED_QUERIES = 256
 """K of the breakdowns and of the pictures of images, where it is asked."""
@@ -29,9 +30,11 @@ class Result(NamedTuple):
     """Scores of one model for one way of asking."""
 
     way: Asking
-    scores: Scores
+    scores: Mapping[Alignment, Scores]
+    """By alignment: raw, and after each way to bring an image's answers to its truth."""
+    images_per_second: float
     shared_abs_rel: float
-    """AbsRel at the points that all K of the report have asked; a curve over K compares these."""
+    """Raw AbsRel at the points that all K of the report have asked; a curve over K compares these."""
 
 
 class ModelReport(NamedTuple):
@@ -49,7 +52,7 @@ class ModelReport(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All about the models of one evaluation."""
+    """All about the models of one data set."""
 
     models: tuple[ModelReport, ...]
     num_shared_points: int
@@ -78,7 +81,8 @@ def _of_model(
     results = tuple(
         Result(
             asked.way,
-            score(asked.predictions, asked.identity.depth_range),
+            {name: score(asked.predictions, asked.identity.depth_range, name) for name in ALIGNMENTS},
+            images_per_second(asked.predictions),
             shared_abs_rel(asked.predictions, asked.identity.depth_range, num_shared)
             if asked.way.num_queries is not None
             else float("nan"),
@@ -131,22 +135,45 @@ def _model_document(model: ModelReport, per_image: bool) -> dict[str, Any]:
 
 
 def _result_document(result: Result, per_image: bool) -> dict[str, Any]:
-    scores = result.scores
+    asked = result.way.num_queries
     document = {
-        "num_queries": result.way.num_queries if result.way.num_queries is not None else "dense",
-        "points": scores.num_points,
-        "images_per_second": round(scores.images_per_second, 3),
+        "num_queries": "dense" if asked is None else asked,
+        "points": result.scores["raw"].num_points,
+        "images_per_second": round(result.images_per_second, 3),
+        "raw_shared_abs_rel": None if asked is None else result.shared_abs_rel,
+        **{alignment: _scores_document(scores) for alignment, scores in result.scores.items()},
+    }
+    if per_image:
+        document["per_image"] = [_image_document(of_image) for of_image in _by_image(result)]
+    return document
+
+
+def _scores_document(scores: Scores) -> dict[str, Any]:
+    over_scenes = scores.over_scenes
+    return {
         "mean": scores.mean._asdict(),
         "standard_error": scores.standard_error and scores.standard_error._asdict(),
         "sampling_error": scores.sampling_error._asdict(),
+        "over_scenes": over_scenes
+        and {
+            "scenes": len(over_scenes.per_scene),
+            "mean": over_scenes.mean._asdict(),
+            "standard_error": over_scenes.standard_error and over_scenes.standard_error._asdict(),
+        },
         "pooled": scores.pooled._asdict(),
-        "shared_abs_rel": result.shared_abs_rel if result.way.num_queries is not None else None,
     }
-    if per_image:
-        document["per_image"] = [
-            {"image": image.image, "points": image.num_points, **image.metrics._asdict()} for image in scores.per_image
-        ]
-    return document
+
+
+def _by_image(result: Result) -> Iterator[dict[Alignment, ImageScore]]:
+    """The scores of one image after the other, by alignment."""
+    for images in zip(*(scores.per_image for scores in result.scores.values()), strict=True):
+        yield dict(zip(result.scores, images, strict=True))
+
+
+def _image_document(scores: Mapping[Alignment, ImageScore]) -> dict[str, Any]:
+    raw = scores["raw"]
+    metrics = {alignment: score.metrics._asdict() for alignment, score in scores.items()}
+    return {"image": raw.image, "scene": raw.scene or None, "points": raw.num_points, **metrics}
 
 
 def _breakdown_document(breakdown: Breakdown) -> dict[str, Any]:

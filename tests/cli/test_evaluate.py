@@ -76,6 +76,7 @@ def test_json_holds_the_scores(
         assert told["over_scenes"] is None
         means.add(told["mean"]["abs_rel"])
     assert len(means) == 3
+    assert result["pair_distance"] is None
     assert "mean" not in result
     assert result["raw_shared_abs_rel"] == pytest.approx(result["raw"]["mean"]["abs_rel"])
     assert [part["points"] for part in model["results"]] == [2048, 2048, 2 * 12 * 20]

@@ -105,6 +105,7 @@ def test_answers_and_truth_belong_to_their_points(write_data: WriteData) -> None
     predictor = ReadsTheAnswer(factor=1.5)
     predictions = predict_one_way(predictor, root, 256)
     assert predictor.cameras == [Intrinsics(100, 110, 39.5, 23.5), Intrinsics(101, 110, 39.5, 23.5)]
+    assert [prediction.intrinsics for prediction in predictions] == predictor.cameras
     for prediction, depth_m in zip(predictions, depths, strict=True):
         expected = [depth_m[int(v), int(u)] for u, v in prediction.query_points]
         np.testing.assert_allclose(prediction.true_m, expected, rtol=1e-6)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from spd.cli.output import print_table
 
 if TYPE_CHECKING:
+    from spd.evaluation.alignment import Alignment
     from spd.evaluation.metrics import Metrics
+    from spd.evaluation.pair_distance import PairDistance
     from spd.evaluation.report import ModelReport, Report, Result
     from spd.evaluation.scores import Scores
 
@@ -32,15 +34,21 @@ def _print_over_images(report: Report) -> None:
     identity = report.models[0].identity
     images = len(report.models[0].detail.predictions)
     print_table(
-        ("model", "K", "alignment", *_with_errors(2), *_OTHER_METRICS, "images/s"),
+        ("model", "K", "alignment", *_with_errors(2), *_OTHER_METRICS, "pair_distance", "images/s"),
         [
-            [*start, *_with_both_errors(scores), *_values(scores.mean, _OTHER_METRICS), _speed(result, alignment)]
+            [
+                *start,
+                *_with_both_errors(scores),
+                *_values(scores.mean, _OTHER_METRICS),
+                _value(result.pair_distance.get(alignment), "mean"),
+                _speed(result, alignment),
+            ]
             for start, result, alignment, scores in _rows(report)
         ],
         title=f"Mean over the {images} images of {identity.split} of {identity.data}, crop {identity.crop}, "
         f"true depth {identity.depth_range}",
         caption=f"{_ALIGNED}\n±1 between images, ±2 from which points are asked (standard errors); sq_rel and rmse in "
-        "metres",
+        f"metres\n{_pairs(report)}",
         text_columns=("model", "alignment"),
     )
 
@@ -50,15 +58,16 @@ def _print_over_scenes(report: Report) -> None:
     if over_scenes is None:
         return
     rows = []
-    for start, _, _, scores in _rows(report):
+    for start, result, alignment, scores in _rows(report):
         assert scores.over_scenes is not None, "all of a report have the same images"
         mean, error = scores.over_scenes.mean, scores.over_scenes.standard_error
         main = [cell for metric in _MAIN_METRICS for cell in (_value(mean, metric), _value(error, metric))]
-        rows.append([*start, *main, *_values(mean, _OTHER_METRICS)])
+        pairs = _value(result.pair_distance.get(alignment), "mean_over_scenes")
+        rows.append([*start, *main, *_values(mean, _OTHER_METRICS), pairs])
     identity = report.models[0].identity
     images = sum(scene.num_images for scene in over_scenes.per_scene)
     print_table(
-        ("model", "K", "alignment", *_with_errors(1), *_OTHER_METRICS),
+        ("model", "K", "alignment", *_with_errors(1), *_OTHER_METRICS, "pair_distance"),
         rows,
         title=f"Mean over the {len(over_scenes.per_scene)} scenes of {identity.split} of {identity.data}: of the means "
         f"over each scene's images, {images} in all",
@@ -97,7 +106,7 @@ def _print_consistency(report: Report) -> None:
     )
 
 
-def _rows(report: Report) -> Iterator[tuple[list[str], Result, str, Scores]]:
+def _rows(report: Report) -> Iterator[tuple[list[str], Result, Alignment, Scores]]:
     """A row's first cells, with what it is about: every model, way of asking and alignment."""
     for model in report.models:
         for result in model.results:
@@ -128,5 +137,17 @@ def _values(metrics: Metrics, names: Sequence[str]) -> list[str]:
     return [_value(metrics, name) for name in names]
 
 
-def _value(metrics: Metrics | None, name: str) -> str:
-    return "" if metrics is None else f"{getattr(metrics, name):.4f}"
+def _value(figures: Metrics | PairDistance | None, name: str) -> str:
+    value = getattr(figures, name, None)
+    return "" if value is None else f"{value:.4f}"
+
+
+def _pairs(report: Report) -> str:
+    """What the column pair_distance is."""
+    distance = report.models[0].results[0].pair_distance.get("raw")
+    if distance is None:
+        return "pair_distance needs a camera, and no image has one"
+    return (
+        "pair_distance: relative error of the distance between two random points, lifted with the image's camera; "
+        f"median over pairs, mean over the {distance.num_images} images with a camera"
+    )

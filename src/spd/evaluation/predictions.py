@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +17,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from spd.camera import Intrinsics
 from spd.data.rgbd import MANIFEST, RGBDDataset
 from spd.depth_range import DepthRange
 from spd.evaluation.protocol import PROTOCOL_VERSION, ImagePrediction
 from spd.files import write_files
 
 _FORMAT_VERSION = 2
-_ARRAYS = ("images", "scenes", "sizes", "counts", "query_points", "true_m", "predicted_m", "seconds")
+_ARRAYS = ("images", "scenes", "sizes", "cameras", "counts", "query_points", "true_m", "predicted_m", "seconds")
+_NO_CAMERA = (math.nan,) * 4
 
 
 class Identity(NamedTuple):
@@ -80,6 +83,7 @@ def write_predictions(path: Path, predictions: Sequence[ImagePrediction], of: Id
         images=np.array([prediction.image for prediction in predictions], np.str_),
         scenes=np.array([prediction.scene for prediction in predictions], np.str_),
         sizes=np.array([prediction.size for prediction in predictions], np.int64),
+        cameras=np.array([prediction.intrinsics or _NO_CAMERA for prediction in predictions], np.float64),
         counts=np.array([len(prediction.true_m) for prediction in predictions], np.int64),
         query_points=np.concatenate([prediction.query_points for prediction in predictions]),
         true_m=np.concatenate([prediction.true_m for prediction in predictions]),
@@ -99,17 +103,20 @@ def read_predictions(path: Path, expected: Identity) -> list[ImagePrediction]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             header = json.loads(archive["header"].tobytes())
-            arrays = {name: archive[name] for name in _ARRAYS}
+            # Another format has other arrays: its version is what is to be told.
+            arrays = {name: archive[name] for name in _ARRAYS if name in archive}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no file of predictions, or a damaged one: {error}; delete it") from error
     stored = _stored_identity(path, header)
+    if missing := [name for name in _ARRAYS if name not in arrays]:
+        raise ValueError(f"{path} is no file of predictions, or a damaged one: it lacks {missing[0]}; delete it")
     if differences := expected.differences(stored):
         raise ValueError(f"{path} holds other predictions ({'; '.join(differences)}); pass --overwrite to replace it")
     return _split(arrays)
 
 
-def _stored_identity(path: Path, header: dict[str, Any]) -> Identity:
-    version = header.pop("format_version", None)
+def _stored_identity(path: Path, header: Any) -> Identity:
+    version = header.pop("format_version", None) if isinstance(header, dict) else None
     if version != _FORMAT_VERSION or set(header) != set(Identity._fields):
         raise ValueError(
             f"{path} has format version {version}, expected {_FORMAT_VERSION}; pass --overwrite to replace it"
@@ -120,11 +127,18 @@ def _stored_identity(path: Path, header: dict[str, Any]) -> Identity:
 def _split(arrays: dict[str, np.ndarray]) -> list[ImagePrediction]:
     ends = np.cumsum(arrays["counts"])
     parts = [np.split(arrays[name], ends[:-1]) for name in ("query_points", "true_m", "predicted_m")]
+    cameras = [None if np.isnan(camera[0]) else Intrinsics(*camera.tolist()) for camera in arrays["cameras"]]
+    columns = (arrays["images"], arrays["scenes"], arrays["sizes"], cameras, arrays["seconds"], *parts)
     return [
         ImagePrediction(
-            str(image), points, true_m, predicted_m, float(seconds), (int(size[0]), int(size[1])), str(scene)
+            image=str(image),
+            query_points=points,
+            true_m=true_m,
+            predicted_m=predicted_m,
+            seconds=float(seconds),
+            size=(int(size[0]), int(size[1])),
+            scene=str(scene),
+            intrinsics=camera,
         )
-        for image, scene, size, seconds, points, true_m, predicted_m in zip(
-            arrays["images"], arrays["scenes"], arrays["sizes"], arrays["seconds"], *parts, strict=True
-        )
+        for image, scene, size, camera, seconds, points, true_m, predicted_m in zip(*columns, strict=True)
     ]

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Real
 
+from spd.camera import Intrinsics
 from spd.data.rgbd import Frame, RGBDDataset
 from spd.depth_range import EIGEN_DEPTH_RANGE, OPEN_DEPTH_RANGE, DepthRange
 
@@ -72,6 +73,8 @@ class ImagePrediction(NamedTuple):
     """(height, width) of the image in pixels."""
     scene: str = ""
     """The manifest's label; empty where it has none."""
+    intrinsics: Intrinsics | None = None
+    """The manifest's camera, in pixels of the image."""
 
 
 class EncodedImage(NamedTuple):
@@ -88,6 +91,7 @@ class EncodedImage(NamedTuple):
     encoding_s: float
     label: str
     """The manifest's ``scene``; empty where it has none."""
+    intrinsics: Intrinsics | None
 
 
 def askings(num_queries: Sequence[int], *, dense: bool = False) -> tuple[Asking, ...]:
@@ -216,6 +220,7 @@ def predict(
                     seconds,
                     (image.depth_m.shape[0], image.depth_m.shape[1]),
                     image.label,
+                    image.intrinsics,
                 )
             )
         yield tuple(predictions)
@@ -237,7 +242,8 @@ def encoded_images(
         start = time.perf_counter()
         scene = predictor.encode(pixels, intrinsics=frame.intrinsics)
         encoding_s = time.perf_counter() - start
-        yield EncodedImage(image_name(frame, root), scene, depth_m, valid_mask, encoding_s, frame.scene or "")
+        name, label = image_name(frame, root), frame.scene or ""
+        yield EncodedImage(name, scene, depth_m, valid_mask, encoding_s, label, frame.intrinsics)
 
 
 def ask(

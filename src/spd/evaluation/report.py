@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,12 +10,15 @@ import numpy as np
 from spd.evaluation.alignment import ALIGNMENTS, Alignment
 from spd.evaluation.breakdown import Breakdown, break_down
 from spd.evaluation.consistency import ConsistencyRow
+from spd.evaluation.pair_distance import PairDistance, pair_distance
 from spd.evaluation.predictions import Identity
 from spd.evaluation.protocol import Asking, ImagePrediction, num_points_asked
-from spd.evaluation.scores import ImageScore, Scores, images_per_second, score, shared_abs_rel
+from spd.evaluation.scores import Scores, images_per_second, score, shared_abs_rel
 
 PREFERRED_QUERIES = 256
 """K of the breakdowns and of the pictures of images, where it is asked."""
+PAIR_ALIGNMENTS: tuple[Alignment, ...] = ("raw", "median_aligned")
+"""Of the distances between points."""
 
 
 class Answers(NamedTuple):
@@ -32,6 +35,8 @@ class Result(NamedTuple):
     way: Asking
     scores: Mapping[Alignment, Scores]
     """By alignment: raw, and after each way to bring an image's answers to its truth."""
+    pair_distance: Mapping[Alignment, PairDistance]
+    """Of the answers raw and median_aligned; empty where no image has a camera."""
     images_per_second: float
     shared_abs_rel: float
     """Raw AbsRel at the points that all K of the report have asked; a curve over K compares these."""
@@ -82,6 +87,7 @@ def _of_model(
         Result(
             asked.way,
             {name: score(asked.predictions, asked.identity.depth_range, name) for name in ALIGNMENTS},
+            _pair_distances(asked),
             images_per_second(asked.predictions),
             shared_abs_rel(asked.predictions, asked.identity.depth_range, num_shared)
             if asked.way.num_queries is not None
@@ -92,6 +98,14 @@ def _of_model(
     detail = _preferred(answers)
     breakdown = break_down(detail.predictions, detail.identity.depth_range)
     return ModelReport(name, detail.identity, results, detail, breakdown, consistency)
+
+
+def _pair_distances(asked: Answers) -> dict[Alignment, PairDistance]:
+    measured: dict[Alignment, PairDistance] = {}
+    for alignment in PAIR_ALIGNMENTS:
+        if (distance := pair_distance(asked.predictions, asked.identity.depth_range, alignment)) is not None:
+            measured[alignment] = distance
+    return measured
 
 
 def _preferred(answers: Sequence[Answers]) -> Answers:
@@ -142,9 +156,10 @@ def _result_document(result: Result, per_image: bool) -> dict[str, Any]:
         "images_per_second": round(result.images_per_second, 3),
         "raw_shared_abs_rel": None if asked is None else result.shared_abs_rel,
         **{alignment: _scores_document(scores) for alignment, scores in result.scores.items()},
+        "pair_distance": {name: _pair_document(distance) for name, distance in result.pair_distance.items()} or None,
     }
     if per_image:
-        document["per_image"] = [_image_document(of_image) for of_image in _by_image(result)]
+        document["per_image"] = _image_documents(result)
     return document
 
 
@@ -164,16 +179,29 @@ def _scores_document(scores: Scores) -> dict[str, Any]:
     }
 
 
-def _by_image(result: Result) -> Iterator[dict[Alignment, ImageScore]]:
-    """The scores of one image after the other, by alignment."""
-    for images in zip(*(scores.per_image for scores in result.scores.values()), strict=True):
-        yield dict(zip(result.scores, images, strict=True))
+def _pair_document(distance: PairDistance) -> dict[str, Any]:
+    return {
+        "images": distance.num_images,
+        "mean": distance.mean,
+        "standard_error": distance.standard_error,
+        "mean_over_scenes": distance.mean_over_scenes,
+    }
 
 
-def _image_document(scores: Mapping[Alignment, ImageScore]) -> dict[str, Any]:
-    raw = scores["raw"]
-    metrics = {alignment: score.metrics._asdict() for alignment, score in scores.items()}
-    return {"image": raw.image, "scene": raw.scene or None, "points": raw.num_points, **metrics}
+def _image_documents(result: Result) -> list[dict[str, Any]]:
+    documents = []
+    for index, image in enumerate(result.scores["raw"].per_image):
+        documents.append(
+            {
+                "image": image.image,
+                "scene": image.scene or None,
+                "points": image.num_points,
+                **{name: scores.per_image[index].metrics._asdict() for name, scores in result.scores.items()},
+                "pair_distance": {name: distance.per_image[index] for name, distance in result.pair_distance.items()}
+                or None,
+            }
+        )
+    return documents
 
 
 def _breakdown_document(breakdown: Breakdown) -> dict[str, Any]:

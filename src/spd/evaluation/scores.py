@@ -154,8 +154,8 @@ def sampling_errors(
     The points of every image are dealt into 16 groups, which their random order makes random. With θᵢ the mean over
     images when group i is left out, the error is √(15/16 · Σ (θᵢ − θ̄)²): unlike σ/√n it holds for square roots and
     deviations too (Efron and Tibshirani 1993, chapter 11). An image with a single point keeps it. What is left is
-    aligned anew: an alignment depends on the points too. For medians, and for the deltas after an alignment, a jackknife
-    is too cautious: such an error may be too large by a third or so.
+    aligned anew: an alignment depends on the points too. For medians, and for the deltas after an alignment, a
+    jackknife is too cautious: such an error may be too large by a third or so.
 
     Args:
         predicted_m: metres as answered, one array per image.

@@ -51,6 +51,10 @@ def test_focal_length_of_nyu_follows_the_size() -> None:
         (lambda: ModelConfig(neck_channels=(64, 128, 256, 384)), r"neck_channels\[2\] must equal embed_dim"),
         (lambda: ModelConfig(dropout=1.0), "dropout must be in"),
         (lambda: ModelConfig(focal_length=-1.0), "focal_length must be a positive number"),
+        (lambda: ModelConfig(depth_range=(0.0, 10.0)), "0 < MIN < MAX, got 0.0 10.0"),
+        (lambda: ModelConfig(depth_range=(2.0, 1.0)), "0 < MIN < MAX, got 2.0 1.0"),
+        (lambda: ModelConfig(depth_range=(1.0, math.inf)), "0 < MIN < MAX, got 1.0 inf"),
+        (lambda: ModelConfig(depth_range=(1.0, math.nan)), "0 < MIN < MAX, got 1.0 nan"),
         (lambda: ModelConfig(num_points=0), "num_points must be at least 1, got 0"),
         (
             lambda: ModelConfig.preset("huge"),
@@ -85,7 +89,11 @@ def test_json_of_another_version_is_refused() -> None:
 def test_json_of_the_first_version_is_an_spd() -> None:
     values = ModelConfig.tiny().to_json()
     del values["architecture"]
+    del values["depth_range"]
     assert ModelConfig.from_json(values).architecture == "spd"
+    assert ModelConfig.from_json(values).depth_range == (0.001, 10.0)
+    far = json.loads(json.dumps(ModelConfig.tiny(depth_range=(0.1, 80.0)).to_json()))
+    assert ModelConfig.from_json(far).depth_range == (0.1, 80.0)
     baseline = ModelConfig.tiny(architecture="bilinear").to_json()
     assert ModelConfig.from_json(baseline).architecture == "bilinear"
 

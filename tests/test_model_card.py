@@ -39,6 +39,11 @@ def test_says_how_each_architecture_is_used() -> None:
     assert "{" not in spd_card + bilinear_card
 
 
+def test_says_which_depths_it_was_trained_on() -> None:
+    assert "| true depth in training | 0.001 to 10 m |" in model_card(ModelConfig.tiny(), 1, {})
+    assert "| true depth in training | 0.2 to 80 m |" in model_card(ModelConfig.tiny(depth_range=(0.2, 80.0)), 1, {})
+
+
 def test_says_what_a_point_sees_in_either_mode() -> None:
     card = model_card(ModelConfig.tiny(interaction="anchored", anchor_stride=16), 1, {})
     assert "gaps between the anchors, about 16 pixels" in card

@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
+from spd.depth_range import EIGEN_DEPTH_RANGE, DepthRange
+
 Architecture = Literal["spd", "bilinear"]
 Alignment = Literal["center", "corner", "last"]
 CanvasWrite = Literal["mean", "sum", "bilinear"]
@@ -13,10 +15,6 @@ CanvasSource = Literal["hidden", "normed"]
 OffsetUnit = Literal["cell", "normalized"]
 Interaction = Literal["joint", "anchored"]
 Part = Literal["learned_offsets", "query_attention", "canvas", "depth_scale"]
-
-MIN_DEPTH_M = 1e-3
-MAX_DEPTH_M = 10.0
-"""True depth between these (both excluded) counts when models are scored and constants fitted."""
 
 # What a config.json may say in words: the command line checks these itself.
 _CHOICES = {
@@ -99,6 +97,9 @@ class ModelConfig:
     """(height, width) in pixels at which the model is trained, both multiples of 32."""
     focal_length: float | None = None
     """Canonical focal length in pixels at ``train_size``; None is that of NYU Depth V2's camera resized to it."""
+    depth_range: tuple[float, float] = (EIGEN_DEPTH_RANGE.min_m, EIGEN_DEPTH_RANGE.max_m)
+    """Metres between which true depth counts in training; depth of the scene, whatever its camera. What lies outside is
+    as if it had not been measured."""
 
     def __post_init__(self) -> None:
         require_divisor("neck_heads", self.neck_heads, "neck_channels[3]", self.neck_channels[3])
@@ -114,6 +115,7 @@ class ModelConfig:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.focal_length is not None and not (self.focal_length > 0 and math.isfinite(self.focal_length)):
             raise ValueError(f"focal_length must be a positive number of pixels, got {self.focal_length}")
+        DepthRange(*self.depth_range)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices and not (name in _OPTIONAL and getattr(self, name) is None):
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
@@ -244,12 +246,13 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> ModelConfig:
-        """The inverse of :meth:`to_json`; a first version had one architecture, and nothing left out.
+        """The inverse of :meth:`to_json`; a first version had one architecture, one depth range, and nothing left out.
 
         Raises:
             ValueError: a field is missing or unknown, as in a config that another version wrote.
         """
-        values = {"architecture": "spd", "without": (), "anchor_stride": 32, **values}
+        first = {"architecture": "spd", "without": (), "anchor_stride": 32, "depth_range": cls.depth_range}
+        values = {**first, **values}
         known = {field.name for field in fields(cls)}
         if unknown := sorted(values.keys() - known):
             raise ValueError(f"model config has unknown fields {', '.join(unknown)}; another version wrote it")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import timm
 
 from spd.config import Architecture, Interaction, ModelConfig
+from spd.depth_range import DepthRange
 
 _CARD = """---
 library_name: spd
@@ -33,6 +34,7 @@ depth_m = predictor("image.jpg", [(320, 240), (100, 50)])  # (u, v) pixels of th
 {text.sizes}
 | training size | {width}x{height} |
 | canonical focal length | {config.canonical_focal_length:.1f} pixels at {width}x{height} |
+| true depth in training | {depth_range} |
 | checksum of the weights | {checksum} |
 
 ## Training
@@ -119,6 +121,7 @@ def model_card(
             limit=text.limit.format(limit=_SPD_LIMITS[config.interaction].format(config=config)),
         ),
         config=config,
+        depth_range=DepthRange(*config.depth_range),
         encoder=config.encoder if config.architecture == "spd" else f"{config.encoder}, first stage",
         parameters=parameters,
         licence=licence,

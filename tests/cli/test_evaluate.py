@@ -13,6 +13,8 @@ import spd
 from spd.cli.main import main
 from spd.config import ModelConfig
 from spd.data.rgbd import RGBDDataset
+from spd.depth_range import OPEN_DEPTH_RANGE
+from spd.evaluation.alignment import ALIGNMENTS
 from spd.evaluation.contenders import model_checksum
 from spd.evaluation.protocol import Asking, predict
 from spd.evaluation.scores import score
@@ -57,18 +59,26 @@ def test_json_holds_the_scores(
     output = capsys.readouterr()
     document = json.loads(output.out)
     assert (document["images"], document["shared_points_per_image"]) == (2, 1024)
-    assert (document["split"], document["crop"], document["protocol_version"]) == ("test", "none", 1)
+    assert (document["split"], document["crop"], document["protocol_version"]) == ("test", "none", 2)
     (model,) = document["models"]
     assert [result["num_queries"] for result in model["results"]] == [64, 1024, "dense"]
     rows = predict(spd.load(checkpoint), RGBDDataset(data, ["test"]), data, ways=[Asking(64)], crop="none")
-    expected = score([prediction for (prediction,) in rows])
+    predictions = [prediction for (prediction,) in rows]
     result = model["results"][0]
-    assert result["mean"] == pytest.approx(expected.mean._asdict(), rel=1e-4)
-    assert result["pooled"] == pytest.approx(expected.pooled._asdict(), rel=1e-4)
-    assert expected.standard_error is not None
-    assert result["standard_error"] == pytest.approx(expected.standard_error._asdict(), rel=1e-3)
-    assert result["sampling_error"] == pytest.approx(expected.sampling_error._asdict(), rel=1e-3)
-    assert result["shared_abs_rel"] == pytest.approx(result["mean"]["abs_rel"])
+    means = set()
+    for alignment in ALIGNMENTS:
+        expected, told = score(predictions, OPEN_DEPTH_RANGE, alignment), result[alignment]
+        assert told["mean"] == pytest.approx(expected.mean._asdict(), rel=1e-4)
+        assert told["pooled"] == pytest.approx(expected.pooled._asdict(), rel=1e-4)
+        assert expected.standard_error is not None
+        assert told["standard_error"] == pytest.approx(expected.standard_error._asdict(), rel=1e-3)
+        assert told["sampling_error"] == pytest.approx(expected.sampling_error._asdict(), rel=1e-3)
+        assert told["over_scenes"] is None
+        means.add(told["mean"]["abs_rel"])
+    assert len(means) == 3
+    assert result["pair_distance"] is None
+    assert "mean" not in result
+    assert result["raw_shared_abs_rel"] == pytest.approx(result["raw"]["mean"]["abs_rel"])
     assert [part["points"] for part in model["results"]] == [2048, 2048, 2 * 12 * 20]
     assert result["images_per_second"] > 0
     assert "2/2" in output.err
@@ -88,19 +98,19 @@ def test_folder_of_an_evaluation(
             ("a.png", 1024),
             ("b.png", 1024),
         ]
-        assert np.mean([image["abs_rel"] for image in together["per_image"]]) == pytest.approx(
-            together["mean"]["abs_rel"]
-        )
+        for alignment in ALIGNMENTS:
+            of_images = [image[alignment]["abs_rel"] for image in together["per_image"]]
+            assert np.mean(of_images) == pytest.approx(together[alignment]["mean"]["abs_rel"])
         assert one_by_one["points"] == 128
     # A constant has one answer, whatever is asked with it.
     median = report["models"][0]["results"]
-    assert median[0]["shared_abs_rel"] == pytest.approx(median[1]["shared_abs_rel"])
+    assert median[0]["raw_shared_abs_rel"] == pytest.approx(median[1]["raw_shared_abs_rel"])
     table = capsys.readouterr().out
-    (row,) = [line for line in table.splitlines() if "median" in line and "1024" in line and "2048" not in line]
-    cells = [cell.strip() for cell in row.strip("│").split("│")]
-    figures = median[1]
-    expected = [figures[kind]["abs_rel"] for kind in ("mean", "standard_error", "sampling_error")]
-    assert cells[:5] == ["median", "1024", *(f"{figure:.4f}" for figure in expected)]
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in table.splitlines() if "│" in line]
+    for alignment in ALIGNMENTS:
+        first, *_ = [row for row in cells if row[:3] == ["median", "1024", alignment]]
+        expected = [median[1][alignment][kind]["abs_rel"] for kind in ("mean", "standard_error", "sampling_error")]
+        assert first[3:6] == [f"{figure:.4f}" for figure in expected]
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     pictures = {"abs_rel_by_queries.png", "error_by_depth.png", "error_by_part.png"}
     pictures |= {f"worst_and_best-{name}.png" for name in names}
@@ -156,6 +166,22 @@ def test_predictions_of_another_checkpoint_are_refused(
     assert (folder / "report.json").read_bytes() != report
 
 
+def test_answers_of_another_depth_range_are_refused(
+    data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = {}
+    for limits in ("", "--depth-range 0.5 3"):
+        folder = tmp_path / f"e{limits[-1:]}"
+        assert evaluate(data, checkpoint, folder, f"--num-queries 64 --json {limits}") == 0
+        document = json.loads(capsys.readouterr().out)
+        figures[tuple(document["depth_range_m"])] = document["models"][0]["results"][0]["raw"]["mean"]["abs_rel"]
+    assert figures.keys() == {(0.001, 1000.0), (0.5, 3.0)}
+    assert len(set(figures.values())) == 2
+    assert evaluate(data, checkpoint, tmp_path / "e3", "--num-queries 64") == 2
+    told = "holds other predictions (depth_range 0.5 to 3 m, now 0.001 to 1000 m); pass --overwrite"
+    assert told in capsys.readouterr().err
+
+
 def test_another_precision_gives_answers_of_its_own(
     data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,7 +189,7 @@ def test_another_precision_gives_answers_of_its_own(
     for precision in ("float32", "bfloat16"):
         assert evaluate(data, checkpoint, tmp_path / precision, f"--precision {precision} --num-queries 64 --json") == 0
         (model,) = json.loads(capsys.readouterr().out)["models"]
-        depths.append(model["results"][0]["mean"]["abs_rel"])
+        depths.append(model["results"][0]["raw"]["mean"]["abs_rel"])
     assert depths[0] != depths[1] == pytest.approx(depths[0], rel=0.02)
     assert evaluate(data, checkpoint, tmp_path / "float32", "--precision bfloat16 --num-queries 64") == 2
     assert "holds other predictions (model_checksum" in capsys.readouterr().err
@@ -182,6 +208,7 @@ def test_what_runs_a_model_is_part_of_its_checksum(checkpoint: Path) -> None:
         ("--split holes --crop none", "c.npy has no valid depth"),
         ("--split val --crop none", "no frame in split val; it has holes, test, train"),
         ("", "crop eigen is defined for 640x480, got depth of 80x48"),
+        ("--crop none --depth-range 5 2", "0 < MIN < MAX, got 5.0 2.0"),
         ("--crop none --num-queries 0", "num_queries must be at least 1, got 0"),
         ("--crop none --device warp9", "warp9"),
         ("--crop middle", "--crop"),
@@ -225,7 +252,7 @@ def test_a_flipped_model_has_a_name_and_answers_of_its_own(
     for more in ("--json", "--json --flip"):
         assert evaluate(data, checkpoint, folder, more) == 0
         (model,) = json.loads(capsys.readouterr().out)["models"]
-        results.append((model["name"], model["results"][0]["mean"]["abs_rel"]))
+        results.append((model["name"], model["results"][0]["raw"]["mean"]["abs_rel"]))
     (plain, before), (flipped, after) = results
     assert flipped == f"{plain}+flip"
     assert after != before

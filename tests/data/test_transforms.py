@@ -154,6 +154,26 @@ def test_depth_is_brought_to_the_canonical_focal_length() -> None:
     assert without.intrinsics.focal_length == pytest.approx(F_C)
 
 
+@pytest.mark.parametrize("focal", [60.0, 700.0])
+def test_depth_of_the_scene_outside_of_the_range_is_missing(focal: float) -> None:
+    """Whatever the camera makes of it: at these focal lengths 4 m become about 6 and half a metre."""
+    model = ModelConfig.atto(train_size=TARGET, depth_range=(0.5, 4.5))
+    depth_m = torch.full(STORED, 4.0)
+    depth_m[:, :40], depth_m[:, -40:] = 0.4, 5.0
+    sample = RGBDSample(noise_image(), depth_m, CAMERA._replace(fx=focal, fy=focal), 0.01)
+    expected = torch.zeros(TARGET, dtype=torch.bool)
+    # Columns of 176 that become 96: those whose centre lies between 40 and 136.
+    expected[:, 22:74] = True
+    for transformed in (
+        EvalTransform(model=model)(sample),
+        TrainTransform(data=STILL, model=model)(sample, generator()),
+    ):
+        assert torch.equal(transformed.depth_m > 0, expected)
+        scale = transformed.intrinsics.focal_length / model.canonical_focal_length
+        in_scene = transformed.depth_m[expected] * scale
+        torch.testing.assert_close(in_scene, torch.full_like(in_scene, 4.0), atol=0.006, rtol=0)
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_padding_is_invalid_and_repeats_the_border(flip: bool) -> None:
     # 128x192 is 2x the target; the image is its part from (30, 40): 15 rows and 20 columns of padding before it.

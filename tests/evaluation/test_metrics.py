@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spd.depth_range import EIGEN_DEPTH_RANGE, DepthRange
 from spd.evaluation.metrics import Metrics, clamp_depth, compute_metrics, mean_metrics, standard_errors
 
 DEPTH = st.floats(1e-3, 10.0)
@@ -87,7 +88,8 @@ def test_float32_is_computed_in_float64() -> None:
 
 def test_predictions_are_clamped() -> None:
     raw = np.array([np.nan, np.inf, -np.inf, -1.0, 0.0, 5e-4, 2.0, 11.0], np.float32)
-    assert clamp_depth(raw).tolist() == [1e-3, 10.0, 1e-3, 1e-3, 1e-3, 1e-3, 2.0, 10.0]
+    assert clamp_depth(raw, DepthRange(0.5, 80.0)).tolist() == [0.5, 80.0, 0.5, 0.5, 0.5, 0.5, 2.0, 11.0]
+    assert clamp_depth(raw, EIGEN_DEPTH_RANGE).tolist() == [1e-3, 10.0, 1e-3, 1e-3, 1e-3, 1e-3, 2.0, 10.0]
 
 
 def test_no_points_are_refused() -> None:

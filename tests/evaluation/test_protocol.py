@@ -15,12 +15,14 @@ from PIL import Image
 from spd.camera import Intrinsics
 from spd.config import ModelConfig
 from spd.data.rgbd import RGBDDataset
+from spd.depth_range import EIGEN_DEPTH_RANGE, DepthRange
 from spd.evaluation.protocol import (
     Asking,
     ImagePrediction,
     ask,
     askings,
     dense_points,
+    depth_range_of,
     fixed_points,
     num_points_asked,
     predict,
@@ -78,9 +80,11 @@ class ReadsTheAnswer:
         return scene
 
 
-def predict_one_way(predictor: Any, root: Path, num_queries: int, crop: Any = "none") -> list[ImagePrediction]:
+def predict_one_way(
+    predictor: Any, root: Path, num_queries: int, crop: Any = "none", depth_range: DepthRange | None = None
+) -> list[ImagePrediction]:
     """The predictions for one K over all frames."""
-    rows = predict(predictor, RGBDDataset(root), root, ways=[Asking(num_queries)], crop=crop)
+    rows = predict(predictor, RGBDDataset(root), root, ways=[Asking(num_queries)], crop=crop, depth_range=depth_range)
     return [prediction for (prediction,) in rows]
 
 
@@ -101,6 +105,7 @@ def test_answers_and_truth_belong_to_their_points(write_data: WriteData) -> None
     predictor = ReadsTheAnswer(factor=1.5)
     predictions = predict_one_way(predictor, root, 256)
     assert predictor.cameras == [Intrinsics(100, 110, 39.5, 23.5), Intrinsics(101, 110, 39.5, 23.5)]
+    assert [prediction.intrinsics for prediction in predictions] == predictor.cameras
     for prediction, depth_m in zip(predictions, depths, strict=True):
         expected = [depth_m[int(v), int(u)] for u, v in prediction.query_points]
         np.testing.assert_allclose(prediction.true_m, expected, rtol=1e-6)
@@ -112,7 +117,7 @@ def test_answers_and_truth_belong_to_their_points(write_data: WriteData) -> None
 def test_a_prediction_is_clamped_before_it_is_scored(write_data: WriteData) -> None:
     root = write_data(np.full((48, 80), 8.0))
     predictor = ReadsTheAnswer(factor=1.5)
-    scores = score(predict_one_way(predictor, root, 64))
+    scores = score(predict_one_way(predictor, root, 64), EIGEN_DEPTH_RANGE)
     assert scores.mean.abs_rel == pytest.approx(2 / 8)
     assert scores.standard_error is None
 
@@ -139,7 +144,7 @@ def test_points_depend_on_the_image_s_name_alone() -> None:
 
 
 def test_points_are_the_same_on_every_machine() -> None:
-    # Recorded; they may change only together with the protocol's version.
+    # Recorded: figures of all versions of the protocol are of these points.
     points = fixed_points("images/0001.jpg", np.ones((480, 640), bool), 4)
     assert points.tolist() == [[381.0, 50.0], [79.0, 230.0], [535.0, 104.0], [566.0, 467.0]]
 
@@ -207,7 +212,32 @@ def test_the_last_group_may_be_short() -> None:
 
 def test_valid_pixels_exclude_the_ends_of_the_range() -> None:
     depth_m = np.array([[0.0, 1e-3, 1.1e-3, 5.0], [9.999, 10.0, 12.0, np.nan]], np.float32)
-    assert valid_pixels(depth_m, "none").tolist() == [[False, False, True, True], [True, False, False, False]]
+    expected = [[False, False, True, True], [True, False, False, False]]
+    assert valid_pixels(depth_m, "none", EIGEN_DEPTH_RANGE).tolist() == expected
+    wider = [[False, False, False, True], [True, True, True, False]]
+    assert valid_pixels(depth_m, "none", DepthRange(1.0, 12.5)).tolist() == wider
+
+
+def test_a_range_goes_with_each_crop() -> None:
+    depth_m = np.full((480, 640), 2.0)
+    depth_m[100, 100:105] = [9.99, 10.0, 65.0, 999.0, 1001.0]
+    assert valid_pixels(depth_m, "eigen")[100, 100:105].tolist() == [True, False, False, False, False]
+    assert valid_pixels(depth_m, "none")[100, 100:105].tolist() == [True, True, True, True, False]
+    assert valid_pixels(depth_m, "eigen", DepthRange(0.1, 80.0))[100, 100:105].tolist() == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_far_depth_is_asked_and_scored_outside_of_the_eigen_protocol(write_data: WriteData) -> None:
+    root = write_data(np.full((48, 80), 20.0))
+    (prediction,) = predict_one_way(ReadsTheAnswer(factor=1.2), root, 64)
+    assert score([prediction], depth_range_of("none")).mean.abs_rel == pytest.approx(0.2)
+    with pytest.raises(ValueError, match=r"0\.npy has no valid depth \(0\.001 to 15 m\) anywhere"):
+        predict_one_way(ReadsTheAnswer(), root, 64, depth_range=DepthRange(0.001, 15.0))
 
 
 def test_eigen_crop_by_hand() -> None:
@@ -229,7 +259,7 @@ def test_eigen_crop_refuses_other_sizes(write_data: WriteData) -> None:
         predict_one_way(ReadsTheAnswer(), root, 1, "eigen")
 
 
-@pytest.mark.parametrize("depth_m", [np.zeros((48, 80)), np.full((48, 80), 11.0)], ids=["holes", "far"])
+@pytest.mark.parametrize("depth_m", [np.zeros((48, 80)), np.full((48, 80), 1e4)], ids=["holes", "far"])
 def test_an_image_without_valid_depth_is_refused(write_data: WriteData, depth_m: np.ndarray) -> None:
     root = write_data(depth_map(), depth_m)
     with pytest.raises(ValueError, match=r"frames/1\.npy has no valid depth"):

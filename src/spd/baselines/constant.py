@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spd.config import MAX_DEPTH_M, MIN_DEPTH_M
 from spd.coordinates import pixels_to_cells, read_bilinear, resize_points
 from spd.data.rgbd import RGBDDataset, read_depth
 from spd.data.transforms import Geometry, resize_depth
+from spd.depth_range import DepthRange
 from spd.predictor import Predictor
 
 _BINS_PER_M = 10_000
@@ -64,29 +64,36 @@ class LogMeanMap(nn.Module):
         return read_bilinear(maps, cells).squeeze(-1).exp()
 
 
-def fit_median(dataset: RGBDDataset, *, progress: Callable[[int], None] | None = None) -> Predictor:
+def fit_median(
+    dataset: RGBDDataset, depth_range: DepthRange, *, progress: Callable[[int], None] | None = None
+) -> Predictor:
     """The median over all valid pixels of all frames, exact to 0.05 mm; memory does not grow with the frames.
 
     Args:
         dataset: the training frames; only their depth files are read.
+        depth_range: a pixel is valid if its depth lies in it.
         progress: called with 1 after each frame.
 
     Raises:
         ValueError: a depth cannot be read, or none is valid.
     """
     # Counts of the depths rounded to 0.1 mm: a PNG's millimetres are bins of their own.
-    counts = np.zeros(round(MAX_DEPTH_M * _BINS_PER_M) + 1, np.int64)
+    counts = np.zeros(1, np.int64)
     for depth_m in _depths(dataset, progress):
-        valid_m = depth_m[(depth_m > MIN_DEPTH_M) & (depth_m < MAX_DEPTH_M)]
-        counts += np.bincount(np.rint(valid_m * _BINS_PER_M).astype(np.int64), minlength=len(counts))
-    _require_some(int(counts.sum()), dataset)
+        valid_m = depth_m[depth_range.mask(depth_m)]
+        of_frame = np.bincount(np.rint(valid_m * _BINS_PER_M).astype(np.int64), minlength=len(counts))
+        of_frame[: len(counts)] += counts
+        counts = of_frame
+    _require_some(int(counts.sum()), dataset, depth_range)
     ranked = np.cumsum(counts)
     # The median of an even number of values is the mean of the middle two.
     middle = np.searchsorted(ranked, [(ranked[-1] - 1) // 2, ranked[-1] // 2], side="right")
     return _predictor(MedianDepth(float(middle.mean()) / _BINS_PER_M))
 
 
-def fit_log_mean_map(dataset: RGBDDataset, *, progress: Callable[[int], None] | None = None) -> Predictor:
+def fit_log_mean_map(
+    dataset: RGBDDataset, depth_range: DepthRange, *, progress: Callable[[int], None] | None = None
+) -> Predictor:
     """Per pixel the mean of the log depth over the frames where it is valid, which is what squared log error asks for.
 
     The map has the size of the first frame's depth; another size is brought to it by the nearest pixel. A pixel that
@@ -94,6 +101,7 @@ def fit_log_mean_map(dataset: RGBDDataset, *, progress: Callable[[int], None] | 
 
     Args:
         dataset: the training frames; only their depth files are read.
+        depth_range: a pixel is valid if its depth lies in it.
         progress: called with 1 after each frame.
 
     Raises:
@@ -108,10 +116,10 @@ def fit_log_mean_map(dataset: RGBDDataset, *, progress: Callable[[int], None] | 
             total, count = np.zeros(map_size), np.zeros(map_size, np.int64)
         elif size != map_size:
             depth_m = resize_depth(torch.from_numpy(depth_m), Geometry(0, 0, size, map_size)).numpy()
-        valid = (depth_m > MIN_DEPTH_M) & (depth_m < MAX_DEPTH_M)
+        valid = depth_range.mask(depth_m)
         total[valid] += np.log(depth_m[valid], dtype=np.float64)
         count += valid
-    _require_some(int(count.sum()), dataset)
+    _require_some(int(count.sum()), dataset, depth_range)
     mean = np.where(count > 0, total / np.maximum(count, 1), total.sum() / count.sum())
     return _predictor(LogMeanMap(torch.from_numpy(mean.astype(np.float32))))
 
@@ -123,12 +131,9 @@ def _depths(dataset: RGBDDataset, progress: Callable[[int], None] | None) -> Ite
             progress(1)
 
 
-def _require_some(num_valid: int, dataset: RGBDDataset) -> None:
+def _require_some(num_valid: int, dataset: RGBDDataset, depth_range: DepthRange) -> None:
     if num_valid == 0:
-        raise ValueError(
-            f"a constant needs true depths between {MIN_DEPTH_M} and {MAX_DEPTH_M} m, "
-            f"got none in {len(dataset.frames)} frames"
-        )
+        raise ValueError(f"a constant needs true depths of {depth_range}, got none in {len(dataset.frames)} frames")
 
 
 def _predictor(model: MedianDepth | LogMeanMap) -> Predictor:

@@ -14,23 +14,21 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from spd.cli.output import note, print_json, print_table, progress
+from spd.cli.evaluation_tables import print_report
+from spd.cli.output import note, print_json, progress
 
 if TYPE_CHECKING:
     from spd.data.rgbd import RGBDDataset
+    from spd.depth_range import DepthRange
     from spd.evaluation.consistency import ConsistencyRow
     from spd.evaluation.contenders import Contender
-    from spd.evaluation.metrics import Metrics
     from spd.evaluation.protocol import Asking, EncodesImages
-    from spd.evaluation.report import Answers, Report
+    from spd.evaluation.report import Answers
     from spd.predictor import Predictor
-
-_MAIN_METRICS = ("abs_rel", "rmse", "delta1")
-_OTHER_METRICS = ("sq_rel", "rmse_log", "silog", "log10", "delta2", "delta3")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +65,9 @@ class Options:
     """Of the products of spd and bilinear."""
     crop: Literal["eigen", "none"] = "eigen"
     """eigen scores the usual inner part of 640x480 images and refuses other sizes; none scores all pixels."""
+    depth_range: tuple[float, float] | None = None
+    """Metres between which true depth is asked, and to which answers are clamped: MIN MAX. Not given, it is that of the
+    crop: 0.001 to 10 m for eigen, 0.001 to 1000 m for none."""
     device: str | None = None
     """Where the models run, such as cpu or cuda:0; None is CUDA where there is one, else the CPU."""
     output: Path = Path("evaluation")
@@ -81,15 +82,17 @@ def run(options: Options) -> None:
     """Ask, score, report, draw."""
     from spd.allocator import keep_freed_memory
     from spd.data.rgbd import RGBDDataset
+    from spd.depth_range import DepthRange
     from spd.evaluation.contenders import contenders
     from spd.evaluation.pictures import draw_report
     from spd.evaluation.predictions import data_checksum
-    from spd.evaluation.protocol import askings
+    from spd.evaluation.protocol import askings, depth_range_of
     from spd.evaluation.report import as_document, make_report
     from spd.files import write_files
 
     if options.output.exists() and not options.output.is_dir():
         raise ValueError(f"output must be a folder, got the file {options.output}")
+    depth_range = DepthRange(*options.depth_range) if options.depth_range else depth_range_of(options.crop)
     keep_freed_memory()
     ways = askings(options.num_queries, dense=options.dense)
     chosen = contenders(options.model, options.checkpoint, options.depth_anything)
@@ -97,11 +100,11 @@ def run(options: Options) -> None:
     checksum = data_checksum(dataset, options.data)
     answers, consistency = {}, {}
     for contender in chosen:
-        predictor = _build(contender, options)
+        predictor = _build(contender, depth_range, options)
         name = _name(contender, options)
-        answers[name] = _answers(contender, predictor, dataset, checksum, ways, options)
+        answers[name] = _answers(contender, predictor, dataset, checksum, ways, depth_range, options)
         if options.consistency:
-            consistency[name] = _consistency(name, predictor, dataset, options)
+            consistency[name] = _consistency(name, predictor, dataset, depth_range, options)
     report = make_report(answers, consistency)
     document = as_document(report, per_image=True)
     write_files({options.output / "report.json": f"{json.dumps(document, indent=2, allow_nan=False)}\n".encode()})
@@ -109,11 +112,11 @@ def run(options: Options) -> None:
     if options.json:
         print_json(as_document(report, per_image=False))
     else:
-        _print(report)
+        print_report(report)
     note(f"wrote report.json, {', '.join(path.name for path in pictures)} to {options.output}")
 
 
-def _build(contender: Contender, options: Options) -> Predictor:
+def _build(contender: Contender, depth_range: DepthRange, options: Options) -> Predictor:
     from spd.data.rgbd import RGBDDataset
     from spd.evaluation.contenders import build
 
@@ -124,6 +127,7 @@ def _build(contender: Contender, options: Options) -> Predictor:
         return build(
             contender,
             training_frames=training_frames,
+            depth_range=depth_range,
             device=options.device,
             interaction=options.interaction,
             runtime=options.runtime,
@@ -142,12 +146,16 @@ def _asked(predictor: Predictor, options: Options) -> EncodesImages:
     return FlipAveraged(predictor=predictor) if options.flip else predictor
 
 
-def _consistency(name: str, predictor: Predictor, dataset: RGBDDataset, options: Options) -> tuple[ConsistencyRow, ...]:
+def _consistency(
+    name: str, predictor: Predictor, dataset: RGBDDataset, depth_range: DepthRange, options: Options
+) -> tuple[ConsistencyRow, ...]:
     from spd.evaluation.consistency import measure_consistency
 
     with progress(f"{name}: consistency", len(dataset)) as advance:
         asked = _asked(predictor, options)
-        return measure_consistency(asked, dataset, options.data, crop=options.crop, progress=advance)
+        return measure_consistency(
+            asked, dataset, options.data, crop=options.crop, depth_range=depth_range, progress=advance
+        )
 
 
 def _answers(
@@ -156,6 +164,7 @@ def _answers(
     dataset: RGBDDataset,
     dataset_checksum: str,
     ways: Sequence[Asking],
+    depth_range: DepthRange,
     options: Options,
 ) -> list[Answers]:
     """Of one model, from its files where they are there, else asked now and written."""
@@ -175,6 +184,7 @@ def _answers(
             data_checksum=dataset_checksum,
             split=options.split,
             crop=options.crop,
+            depth_range=depth_range,
             asking=way.name,
         )
         for way in ways
@@ -189,7 +199,8 @@ def _answers(
     if missing:
         with progress(f"{name}: images", len(dataset)) as advance:
             rows = []
-            for row in predict(_asked(predictor, options), dataset, options.data, ways=missing, crop=options.crop):
+            asked, where = _asked(predictor, options), {"crop": options.crop, "depth_range": depth_range}
+            for row in predict(asked, dataset, options.data, ways=missing, **where):
                 rows.append(row)
                 advance(1)
         folder.mkdir(parents=True, exist_ok=True)
@@ -197,64 +208,3 @@ def _answers(
             write_predictions(paths[way], predictions, identities[way])
             kept[way] = read_predictions(paths[way], identities[way])
     return [Answers(way, identities[way], kept[way]) for way in ways]
-
-
-def _print(report: Report) -> None:
-    identity = report.models[0].identity
-    images = len(report.models[0].detail.predictions)
-    print_table(
-        ("model", "K", *_with_errors(_MAIN_METRICS), *_OTHER_METRICS, "images/s"),
-        [
-            [model.name, result.way.name, *_figures(result.scores), f"{result.scores.images_per_second:.1f}"]
-            for model in report.models
-            for result in model.results
-        ],
-        title=f"Mean over the {images} images of {identity.split} of {identity.data}, crop {identity.crop}",
-        caption="±1 between images, ±2 from which points are asked (standard errors); sq_rel and rmse in metres",
-        text_columns=("model",),
-    )
-    print_table(
-        ("model", "K", "points", *_MAIN_METRICS, *_OTHER_METRICS),
-        [
-            [model.name, result.way.name, str(result.scores.num_points), *_values(result.scores.pooled)]
-            for model in report.models
-            for result in model.results
-        ],
-        title="Pooled: over all points of all images together",
-        text_columns=("model",),
-    )
-    _print_consistency(report)
-
-
-def _print_consistency(report: Report) -> None:
-    rows = [(model.name, model.consistency) for model in report.models if model.consistency]
-    if not rows:
-        return
-    companions = [str(row.companions) for row in rows[0][1]]
-    print_table(
-        ("model", "", *companions),
-        [
-            [name, figure, *(f"{100 * getattr(row, field):.3g} %" for row in consistency)]
-            for name, consistency in rows
-            for figure, field in (("mean", "mean"), ("99th percentile", "percentile99"))
-        ],
-        title="Change of log depth at fixed pixels, by the number of other points asked with them",
-        caption="against the same pixels among 240 others",
-        text_columns=("model", ""),
-    )
-
-
-def _with_errors(metrics: Sequence[str]) -> list[str]:
-    return [heading for metric in metrics for heading in (metric, "±1", "±2")]
-
-
-def _figures(scores: Any) -> list[str]:
-    cells = []
-    for metric in _MAIN_METRICS:
-        between = "" if scores.standard_error is None else f"{getattr(scores.standard_error, metric):.4f}"
-        cells += [f"{getattr(scores.mean, metric):.4f}", between, f"{getattr(scores.sampling_error, metric):.4f}"]
-    return cells + [f"{getattr(scores.mean, metric):.4f}" for metric in _OTHER_METRICS]
-
-
-def _values(metrics: Metrics) -> list[str]:
-    return [f"{getattr(metrics, metric):.4f}" for metric in (*_MAIN_METRICS, *_OTHER_METRICS)]

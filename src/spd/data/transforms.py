@@ -20,6 +20,7 @@ from spd.camera import Intrinsics
 from spd.config import ModelConfig
 from spd.coordinates import resize_points
 from spd.data.rgbd import RGBDSample
+from spd.depth_range import DepthRange
 from spd.train_config import DataConfig
 
 # A noisy depth stays a depth: log(0) would end a training.
@@ -46,7 +47,8 @@ class TransformedSample(NamedTuple):
     image: Float[Tensor, "3 H W"]
     """RGB in [0, 1]."""
     depth_m: Float[Tensor, "H W"]
-    """Metres for a camera of the canonical focal length; 0 is invalid."""
+    """Metres for a camera of the canonical focal length; 0 is invalid, as is the scene's depth outside of
+    ``ModelConfig.depth_range``."""
     geometry: Geometry
     intrinsics: Intrinsics
     """Camera of the transformed image; ``depth_m · intrinsics.focal_length / f_c`` is the depth of the scene itself."""
@@ -62,7 +64,7 @@ class EvalTransform:
         height, width = sample.depth_m.shape
         geometry = Geometry(0, 0, (height, width), self.model.train_size)
         camera = move_camera(_camera(sample, self.model), geometry)
-        depth_m = _canonical(resize_depth(sample.depth_m, geometry), camera, self.model)
+        depth_m = _canonical(_scene_depth(sample, geometry, self.model), camera, self.model)
         return TransformedSample(resize_image(sample.image, geometry), depth_m, geometry, camera)
 
 
@@ -85,7 +87,7 @@ class TrainTransform:
         geometry = draw_geometry((height, width), self.data, self.model.train_size, generator)
         camera = move_camera(_camera(sample, self.model), geometry)
         image = jitter_color(resize_image(sample.image, geometry), self.data.color_jitter, generator)
-        depth_m = add_depth_noise(resize_depth(sample.depth_m, geometry), sample.depth_step, generator)
+        depth_m = add_depth_noise(_scene_depth(sample, geometry, self.model), sample.depth_step, generator)
         return TransformedSample(image, _canonical(depth_m, camera, self.model), geometry, camera)
 
 
@@ -218,6 +220,12 @@ def _camera(sample: RGBDSample, model: ModelConfig) -> Intrinsics:
     focal = model.canonical_focal_length
     assumed = Intrinsics(focal, focal, (model.train_size[1] - 1) / 2, (model.train_size[0] - 1) / 2)
     return assumed.resized(model.train_size, (height, width))
+
+
+def _scene_depth(sample: RGBDSample, geometry: Geometry, model: ModelConfig) -> Float[Tensor, "H W"]:
+    """The true depth of the box in metres of the scene; 0 where it is missing or outside of the model's range."""
+    depth_m = resize_depth(sample.depth_m, geometry)
+    return torch.where(DepthRange(*model.depth_range).mask(depth_m), depth_m, 0.0)
 
 
 def _canonical(depth_m: Float[Tensor, "H W"], camera: Intrinsics, model: ModelConfig) -> Float[Tensor, "H W"]:

@@ -1,20 +1,21 @@
-"""Where the error of a model is: by true depth, by place in the image, by kind of room."""
+"""Where the error of a model is: by true depth, by place in the image, by scene. Raw, unless a name says otherwise."""
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from spd.evaluation.metrics import clamp_depth, compute_metrics
+from spd.depth_range import DepthRange
+from spd.evaluation.metrics import clamp_depth
 from spd.evaluation.protocol import ImagePrediction
+from spd.evaluation.scores import average_over_scenes, score_images
 
-DEPTH_EDGES_M = (0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0)
-"""Bounds of the depth ranges."""
+DEPTH_EDGES_M = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0)
+"""Bounds of the depths that are told apart; those beyond the protocol's range are left out, and its own end is last."""
 NUM_ROWS, NUM_COLUMNS = 4, 5
 """Parts of an image, top to bottom and left to right."""
 
@@ -33,14 +34,16 @@ class RangeError(NamedTuple):
 
 
 class SceneError(NamedTuple):
-    """Errors of the images of one kind of room."""
+    """Errors of the images of one scene, or of one kind of room where that is what the manifest names."""
 
     scene: str
     num_images: int
     abs_rel: float
-    """Mean over the images."""
+    """Raw, mean over the images."""
     standard_error: float | None
-    """None for a single image."""
+    """Of ``abs_rel``; None for a single image."""
+    median_aligned_abs_rel: float
+    median_aligned_standard_error: float | None
 
 
 class Breakdown(NamedTuple):
@@ -53,27 +56,31 @@ class Breakdown(NamedTuple):
     """The worst first; empty where the manifest names no scenes."""
 
 
-def break_down(predictions: Sequence[ImagePrediction]) -> Breakdown:
+def break_down(predictions: Sequence[ImagePrediction], depth_range: DepthRange) -> Breakdown:
     """Split the error of all predictions three ways.
 
     Args:
         predictions: at least one.
+        depth_range: of the true depths that were asked; predictions are clamped to it.
     """
-    predicted = clamp_depth(np.concatenate([prediction.predicted_m for prediction in predictions]))
+    predicted = clamp_depth(np.concatenate([prediction.predicted_m for prediction in predictions]), depth_range)
     true = np.concatenate([prediction.true_m for prediction in predictions]).astype(np.float64)
     relative = np.abs(predicted - true) / true
     place = np.concatenate([_relative_place(prediction) for prediction in predictions])
     return Breakdown(
-        by_depth=_by_depth(true, relative, np.log(predicted / true)),
+        by_depth=_by_depth(true, relative, np.log(predicted / true), depth_range),
         by_part=_by_part(place, relative),
-        by_scene=_by_scene(predictions),
+        by_scene=_by_scene(predictions, depth_range),
     )
 
 
-def _by_depth(true_m: np.ndarray, relative: np.ndarray, log_error: np.ndarray) -> tuple[RangeError, ...]:
+def _by_depth(
+    true_m: np.ndarray, relative: np.ndarray, log_error: np.ndarray, depth_range: DepthRange
+) -> tuple[RangeError, ...]:
     ranges = []
-    for low, high in itertools.pairwise(DEPTH_EDGES_M):
-        # The truth is below 10 m, so no upper bound is lost.
+    edges = (*(edge for edge in DEPTH_EDGES_M if edge < depth_range.max_m), depth_range.max_m)
+    for low, high in itertools.pairwise(edges):
+        # The truth is below the last bound, so nothing is lost.
         inside = (true_m >= low) & (true_m < high)
         has_any = bool(inside.any())
         ranges.append(
@@ -103,19 +110,20 @@ def _by_part(place: np.ndarray, relative: np.ndarray) -> np.ndarray:
     return mean.reshape(NUM_ROWS, NUM_COLUMNS)
 
 
-def _by_scene(predictions: Sequence[ImagePrediction]) -> tuple[SceneError, ...]:
-    per_scene: dict[str, list[float]] = {}
-    for prediction in predictions:
-        if prediction.scene:
-            metrics = compute_metrics(clamp_depth(prediction.predicted_m), prediction.true_m)
-            per_scene.setdefault(prediction.scene, []).append(metrics.abs_rel)
+def _by_scene(predictions: Sequence[ImagePrediction], depth_range: DepthRange) -> tuple[SceneError, ...]:
+    raw = average_over_scenes(score_images(predictions, depth_range))
+    aligned = average_over_scenes(score_images(predictions, depth_range, "median_aligned"))
+    if raw is None or aligned is None:
+        return ()
     errors = [
         SceneError(
-            scene,
-            len(values),
-            float(np.mean(values)),
-            float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None,
+            of_scene.scene,
+            of_scene.num_images,
+            of_scene.mean.abs_rel,
+            of_scene.standard_error and of_scene.standard_error.abs_rel,
+            aligned_scene.mean.abs_rel,
+            aligned_scene.standard_error and aligned_scene.standard_error.abs_rel,
         )
-        for scene, values in per_scene.items()
+        for of_scene, aligned_scene in zip(raw.per_scene, aligned.per_scene, strict=True)
     ]
     return tuple(sorted(errors, key=lambda error: -error.abs_rel))

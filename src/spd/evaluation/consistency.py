@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Float
 
 from spd.data.rgbd import RGBDDataset
+from spd.depth_range import DepthRange
 from spd.evaluation.metrics import clamp_depth
-from spd.evaluation.protocol import Crop, EncodesImages, encoded_images, fixed_points
+from spd.evaluation.protocol import Crop, EncodesImages, depth_range_of, encoded_images, fixed_points
 
 NUM_PIXELS = 16
 """Fixed pixels of each image."""
@@ -44,6 +45,7 @@ def measure_consistency(
     root: Path,
     *,
     crop: Crop,
+    depth_range: DepthRange | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[ConsistencyRow, ...]:
     """Ask the fixed pixels of every frame with all sets of companions.
@@ -53,18 +55,21 @@ def measure_consistency(
         dataset: the frames.
         root: the data set's folder, to which images are named.
         crop: where pixels and companions may lie.
+        depth_range: of their true depth, and to which answers are clamped; None is that of the crop.
         progress: called with 1 after each frame.
 
     Raises:
         ValueError: a file cannot be read, does not fit the crop or has no valid depth.
     """
     changes: dict[int, list[np.ndarray]] = {number: [] for number in COMPANIONS}
-    for image in encoded_images(predictor, dataset, root, crop=crop):
+    depth_range = depth_range or depth_range_of(crop)
+    for image in encoded_images(predictor, dataset, root, crop=crop, depth_range=depth_range):
         sequence = fixed_points(image.name, image.valid_mask, _NUM_POINTS)
         pixels, others = sequence[:NUM_PIXELS], sequence[NUM_PIXELS:]
-        reference = _log_depth(image.scene, pixels, others[:REFERENCE_COMPANIONS])
+        reference = _log_depth(image.scene, pixels, others[:REFERENCE_COMPANIONS], depth_range)
         for number, companions in _sets(others[REFERENCE_COMPANIONS:]):
-            changes[number].append(np.abs(_log_depth(image.scene, pixels, companions) - reference))
+            log_depth = _log_depth(image.scene, pixels, companions, depth_range)
+            changes[number].append(np.abs(log_depth - reference))
         if progress is not None:
             progress(1)
     return tuple(
@@ -86,6 +91,7 @@ def _log_depth(
     scene: Callable[[np.ndarray], np.ndarray],
     pixels: Float[np.ndarray, "P 2"],
     companions: Float[np.ndarray, "C 2"],
+    depth_range: DepthRange,
 ) -> Float[np.ndarray, "P"]:
     """Log depth of the pixels, asked at once with their companions."""
-    return np.log(clamp_depth(scene(np.concatenate((pixels, companions)))[: len(pixels)]))
+    return np.log(clamp_depth(scene(np.concatenate((pixels, companions)))[: len(pixels)], depth_range))

@@ -14,6 +14,7 @@ import torch
 from spd.baselines import bilinear_mlp, constant, depth_anything
 from spd.config import Interaction
 from spd.data.rgbd import RGBDDataset
+from spd.depth_range import DepthRange
 from spd.predictor import Predictor
 from spd.runtime.loading import load, load_exported, run_by_torch
 from spd.runtime.onnx_runtime import OnnxModel
@@ -78,6 +79,7 @@ def build(
     contender: Contender,
     *,
     training_frames: Callable[[], RGBDDataset],
+    depth_range: DepthRange,
     device: str | None,
     interaction: Interaction | None = None,
     runtime: Runtime = "torch",
@@ -89,6 +91,7 @@ def build(
     Args:
         contender: of :func:`contenders`.
         training_frames: reads the frames that a constant is fitted to.
+        depth_range: of the true depths that it is fitted to.
         device: where a model runs; None is CUDA where there is one.
         interaction: of SPD, in place of the mode in which it was trained.
         runtime: the engine of spd and bilinear; for onnx and openvino their sources are folders of ``spd export``.
@@ -112,7 +115,7 @@ def build(
     if contender.model == "depth-anything":
         return depth_anything.load(_needed(contender), device=device)
     fit = constant.fit_median if contender.model == "median" else constant.fit_log_mean_map
-    return fit(training_frames(), progress=fitting)
+    return fit(training_frames(), depth_range, progress=fitting)
 
 
 def model_checksum(predictor: Predictor) -> str:

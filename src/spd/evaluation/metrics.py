@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Real
 
-from spd.config import MAX_DEPTH_M, MIN_DEPTH_M
+from spd.depth_range import DepthRange
 
 
 class Metrics(NamedTuple):
@@ -35,15 +35,15 @@ class Metrics(NamedTuple):
     """The same for 1.25³"""
 
 
-def clamp_depth(predicted_m: Real[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-    """Predictions in metres as float64 within [1e-3, 10]; NaN becomes 1e-3, infinity 10.
+def clamp_depth(predicted_m: Real[np.ndarray, "N"], depth_range: DepthRange) -> Float[np.ndarray, "N"]:
+    """Predictions in metres as float64 within the range, its bounds included; NaN becomes the lower bound.
 
     Example:
-        >>> clamp_depth(np.array([np.nan, np.inf, -2.0, 3.5])).tolist()
+        >>> clamp_depth(np.array([np.nan, np.inf, -2.0, 3.5]), DepthRange(0.001, 10.0)).tolist()
         [0.001, 10.0, 0.001, 3.5]
     """
-    known = np.where(np.isnan(predicted_m), MIN_DEPTH_M, predicted_m.astype(np.float64))
-    return known.clip(MIN_DEPTH_M, MAX_DEPTH_M)
+    known = np.where(np.isnan(predicted_m), depth_range.min_m, predicted_m.astype(np.float64))
+    return known.clip(depth_range.min_m, depth_range.max_m)
 
 
 def compute_metrics(predicted_m: Real[np.ndarray, "N"], true_m: Real[np.ndarray, "N"]) -> Metrics:

@@ -1,4 +1,4 @@
-"""The pictures of a report: AbsRel against K, error by depth, place and room, and the worst and best images."""
+"""The pictures of a report: AbsRel against K, error by depth, place and scene, and the worst and best images."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from spd.data.rgbd import read_image
-from spd.evaluation.breakdown import NUM_COLUMNS, NUM_ROWS
+from spd.evaluation.breakdown import NUM_COLUMNS, NUM_ROWS, RangeError, SceneError
 from spd.evaluation.metrics import clamp_depth
 from spd.evaluation.protocol import ImagePrediction
 from spd.evaluation.report import ModelReport, Report
@@ -19,6 +19,7 @@ from spd.files import write_files
 
 _NUM_EXTREMES = 4
 _MOST_POINTS_DRAWN = 256
+_MOST_SCENES_DRAWN = 40
 # A ratio of 1.5 either way is far beyond δ1 and saturates the colour.
 _RATIO_LIMIT = 1.5
 
@@ -53,33 +54,41 @@ def _by_queries(report: Report) -> bytes:
     axes.set_xticks(asked, [str(number) for number in asked])
     axes.set_ylim(bottom=0)
     axes.set_xlabel("points asked at once, K")
-    axes.set_ylabel(f"AbsRel at the same {report.num_shared_points} points of each image")
+    axes.set_ylabel(f"raw AbsRel at the same {report.num_shared_points} points of each image")
     axes.legend()
     return _png(figure)
 
 
 def _by_depth(models: Sequence[ModelReport]) -> bytes:
     figure, (error_axes, bias_axes, share_axes) = _figure(7.2, 7.6, rows=3, height_ratios=(3, 3, 1.4), sharex=True)
-    ranges = models[0].breakdown.by_depth
+    # All models answer about the same points, so the ranges without one are the same.
+    shown = _with_points(models[0].breakdown.by_depth)
+    ranges = models[0].breakdown.by_depth[shown]
     middles = np.arange(len(ranges))
     for model in models:
-        errors = [error.abs_rel for error in model.breakdown.by_depth]
-        biases = [error.log_bias for error in model.breakdown.by_depth]
+        errors = [error.abs_rel for error in model.breakdown.by_depth[shown]]
+        biases = [error.log_bias for error in model.breakdown.by_depth[shown]]
         error_axes.plot(middles, _with_gaps(errors), marker="o", label=model.name)
         # A bias of log depth as the factor that people can imagine.
         bias_axes.plot(middles, np.exp(_with_gaps(biases)), marker="o")
     error_axes.set_ylim(bottom=0)
-    error_axes.set_ylabel("AbsRel")
+    error_axes.set_ylabel("raw AbsRel")
     error_axes.legend()
     bias_axes.axhline(1, color="0.6", linewidth=1)
     bias_axes.set_yscale("log")
     _plain_log_ticks(bias_axes)
-    bias_axes.set_ylabel("predicted / true (geometric mean)")
+    bias_axes.set_ylabel("predicted / true, raw (geometric mean)")
     share_axes.bar(middles, [100 * error.share for error in ranges], color="0.7")
     share_axes.set_ylabel("% of points")
     share_axes.set_xticks(middles, [f"{error.low_m:g}–{error.high_m:g}" for error in ranges])
     share_axes.set_xlabel("true depth, metres")
     return _png(figure)
+
+
+def _with_points(ranges: Sequence[RangeError]) -> slice:
+    """From the first to the last range that has a point."""
+    indices = [index for index, error in enumerate(ranges) if error.share > 0]
+    return slice(indices[0], indices[-1] + 1)
 
 
 def _by_part(models: Sequence[ModelReport]) -> bytes:
@@ -98,38 +107,47 @@ def _by_part(models: Sequence[ModelReport]) -> bytes:
         panel.set_xticks([])
         panel.set_yticks([])
     assert shown is not None
-    figure.colorbar(shown, ax=axes.ravel().tolist(), label="AbsRel by part of the image")
+    figure.colorbar(shown, ax=axes.ravel().tolist(), label="raw AbsRel by part of the image")
     return _png(figure)
 
 
 def _by_scene(models: Sequence[ModelReport]) -> bytes:
-    scenes = [(error.scene, error.num_images) for error in models[0].breakdown.by_scene][::-1]
-    figure, axes = _figure(6.4, 1.4 + 0.28 * len(scenes) * max(1.0, len(models) / 2))
-    height = 0.8 / len(models)
-    for index, model in enumerate(models):
-        errors = {error.scene: error for error in model.breakdown.by_scene}
-        offset = 0.4 - height * (index + 0.5)
-        axes.barh(
-            np.arange(len(scenes)) + offset,
-            [errors[scene].abs_rel for scene, _ in scenes],
-            height,
-            xerr=[errors[scene].standard_error or 0.0 for scene, _ in scenes],
-            label=model.name,
-        )
-    axes.set_yticks(np.arange(len(scenes)), [f"{scene.replace('_', ' ')} ({count})" for scene, count in scenes])
-    axes.set_ylim(-0.6, len(scenes) - 0.4)
-    axes.set_xlabel("AbsRel ± standard error (images in brackets)")
-    if len(models) > 1:
-        axes.legend(loc="lower right")
+    all_scenes = models[0].breakdown.by_scene
+    # The worst is on top, so it is drawn last.
+    scenes = [(error.scene, error.num_images) for error in all_scenes[:_MOST_SCENES_DRAWN]][::-1]
+    figure, panels = _figure(9.6, 1.4 + 0.28 * len(scenes) * max(1.0, len(models) / 2), columns=2, sharey=True)
+    for axes, kind in zip(panels, ("raw", "median_aligned"), strict=True):
+        for index, model in enumerate(models):
+            errors = {error.scene: _of_alignment(error, kind) for error in model.breakdown.by_scene}
+            values, spreads = zip(*(errors[scene] for scene, _ in scenes), strict=True)
+            height = 0.8 / len(models)
+            offset = 0.4 - height * (index + 0.5)
+            axes.barh(np.arange(len(scenes)) + offset, values, height, xerr=spreads, label=model.name)
+        axes.set_xlim(left=0)
+        axes.set_xlabel(f"{kind} AbsRel ± standard error between images")
+    panels[0].set_yticks(np.arange(len(scenes)), [f"{scene.replace('_', ' ')} ({count})" for scene, count in scenes])
+    panels[0].set_ylim(-0.6, len(scenes) - 0.4)
+    panels[0].legend(loc="lower right")
+    left_out = len(all_scenes) - len(scenes)
+    rest = f"; {left_out} more are in report.json" if left_out else ""
+    figure.suptitle(f"scenes, their number of images in brackets{rest}", fontsize=10)
     return _png(figure)
 
 
+def _of_alignment(error: SceneError, alignment: str) -> tuple[float, float]:
+    """AbsRel and its standard error, 0 where a scene has a single image."""
+    if alignment == "raw":
+        return error.abs_rel, error.standard_error or 0.0
+    return error.median_aligned_abs_rel, error.median_aligned_standard_error or 0.0
+
+
 def _extremes(model: ModelReport, data_root: Path) -> bytes:
-    """The images of largest and of smallest AbsRel, their points coloured by predicted over true depth."""
-    predictions = model.detail.predictions
+    """The images of largest and of smallest raw AbsRel, their points coloured by predicted over true depth."""
+    predictions, depth_range = model.detail.predictions, model.identity.depth_range
+    clamped = [clamp_depth(prediction.predicted_m, depth_range) for prediction in predictions]
     errors = [
-        float(np.mean(np.abs(clamp_depth(prediction.predicted_m) - prediction.true_m) / prediction.true_m))
-        for prediction in predictions
+        float(np.mean(np.abs(answers - prediction.true_m) / prediction.true_m))
+        for answers, prediction in zip(clamped, predictions, strict=True)
     ]
     order = np.argsort(errors, kind="stable")
     count = min(_NUM_EXTREMES, max(1, len(order) // 2))
@@ -138,8 +156,9 @@ def _extremes(model: ModelReport, data_root: Path) -> bytes:
     shown = None
     for panels, (kind, indices) in zip(axes, rows.items(), strict=True):
         for panel, index in zip(panels, indices.tolist(), strict=True):
-            shown = _draw_ratios(panel, read_image(data_root / predictions[index].image), predictions[index])
-            panel.set_title(f"{kind}: {predictions[index].image}\nAbsRel {errors[index]:.3f}", fontsize=8)
+            image = read_image(data_root / predictions[index].image)
+            shown = _draw_ratios(panel, image, predictions[index], clamped[index])
+            panel.set_title(f"{kind}: {predictions[index].image}\nraw AbsRel {errors[index]:.3f}", fontsize=8)
     assert shown is not None
     bar = figure.colorbar(shown, ax=axes.ravel().tolist(), label="predicted / true", shrink=0.8)
     ticks = (1 / _RATIO_LIMIT, 0.8, 1.0, 1.25, _RATIO_LIMIT)
@@ -148,10 +167,12 @@ def _extremes(model: ModelReport, data_root: Path) -> bytes:
     return _png(figure)
 
 
-def _draw_ratios(panel: Any, image: UInt8[np.ndarray, "H W 3"], prediction: ImagePrediction) -> Any:
+def _draw_ratios(
+    panel: Any, image: UInt8[np.ndarray, "H W 3"], prediction: ImagePrediction, clamped_m: Float[np.ndarray, "N"]
+) -> Any:
     chosen = slice(0, _MOST_POINTS_DRAWN)
     u, v = prediction.query_points[chosen].T
-    ratio = clamp_depth(prediction.predicted_m[chosen]) / prediction.true_m[chosen]
+    ratio = clamped_m[chosen] / prediction.true_m[chosen]
     # In grey, so that the only colours are those of the points.
     panel.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
     panel.set_axis_off()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +17,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from spd.camera import Intrinsics
 from spd.data.rgbd import MANIFEST, RGBDDataset
+from spd.depth_range import DepthRange
 from spd.evaluation.protocol import PROTOCOL_VERSION, ImagePrediction
 from spd.files import write_files
 
-_FORMAT_VERSION = 1
-_ARRAYS = ("images", "scenes", "sizes", "counts", "query_points", "true_m", "predicted_m", "seconds")
+_FORMAT_VERSION = 2
+_ARRAYS = ("images", "scenes", "sizes", "cameras", "counts", "query_points", "true_m", "predicted_m", "seconds")
+_NO_CAMERA = (math.nan,) * 4
 
 
 class Identity(NamedTuple):
@@ -36,6 +40,8 @@ class Identity(NamedTuple):
     data_checksum: str
     split: str
     crop: str
+    depth_range: DepthRange
+    """Of the true depths that were asked, and to which predictions are clamped when they are scored."""
     asking: str
     """K, or ``dense``."""
     protocol_version: int = PROTOCOL_VERSION
@@ -67,7 +73,8 @@ def write_predictions(path: Path, predictions: Sequence[ImagePrediction], of: Id
     Raises:
         OSError: the folder is missing, not writable or full.
     """
-    header = json.dumps({"format_version": _FORMAT_VERSION, **of._asdict()})
+    of_file = {**of._asdict(), "depth_range": [of.depth_range.min_m, of.depth_range.max_m]}
+    header = json.dumps({"format_version": _FORMAT_VERSION, **of_file})
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -76,6 +83,7 @@ def write_predictions(path: Path, predictions: Sequence[ImagePrediction], of: Id
         images=np.array([prediction.image for prediction in predictions], np.str_),
         scenes=np.array([prediction.scene for prediction in predictions], np.str_),
         sizes=np.array([prediction.size for prediction in predictions], np.int64),
+        cameras=np.array([prediction.intrinsics or _NO_CAMERA for prediction in predictions], np.float64),
         counts=np.array([len(prediction.true_m) for prediction in predictions], np.int64),
         query_points=np.concatenate([prediction.query_points for prediction in predictions]),
         true_m=np.concatenate([prediction.true_m for prediction in predictions]),
@@ -89,38 +97,48 @@ def read_predictions(path: Path, expected: Identity) -> list[ImagePrediction]:
     """The predictions of a file, one per image.
 
     Raises:
-        ValueError: the file is damaged, or was written for another model, data set, split, crop, K or version of the
-            protocol; the message says which.
+        ValueError: the file is damaged, or was written for another model, data set, split, crop, depth range, K or
+            version of the protocol; the message says which.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
             header = json.loads(archive["header"].tobytes())
-            arrays = {name: archive[name] for name in _ARRAYS}
+            # Another format has other arrays: its version is what is to be told.
+            arrays = {name: archive[name] for name in _ARRAYS if name in archive}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no file of predictions, or a damaged one: {error}; delete it") from error
     stored = _stored_identity(path, header)
+    if missing := [name for name in _ARRAYS if name not in arrays]:
+        raise ValueError(f"{path} is no file of predictions, or a damaged one: it lacks {missing[0]}; delete it")
     if differences := expected.differences(stored):
         raise ValueError(f"{path} holds other predictions ({'; '.join(differences)}); pass --overwrite to replace it")
     return _split(arrays)
 
 
-def _stored_identity(path: Path, header: dict[str, Any]) -> Identity:
-    version = header.pop("format_version", None)
+def _stored_identity(path: Path, header: Any) -> Identity:
+    version = header.pop("format_version", None) if isinstance(header, dict) else None
     if version != _FORMAT_VERSION or set(header) != set(Identity._fields):
         raise ValueError(
             f"{path} has format version {version}, expected {_FORMAT_VERSION}; pass --overwrite to replace it"
         )
-    return Identity(**header)
+    return Identity(**{**header, "depth_range": DepthRange(*header["depth_range"])})
 
 
 def _split(arrays: dict[str, np.ndarray]) -> list[ImagePrediction]:
     ends = np.cumsum(arrays["counts"])
     parts = [np.split(arrays[name], ends[:-1]) for name in ("query_points", "true_m", "predicted_m")]
+    cameras = [None if np.isnan(camera[0]) else Intrinsics(*camera.tolist()) for camera in arrays["cameras"]]
+    columns = (arrays["images"], arrays["scenes"], arrays["sizes"], cameras, arrays["seconds"], *parts)
     return [
         ImagePrediction(
-            str(image), points, true_m, predicted_m, float(seconds), (int(size[0]), int(size[1])), str(scene)
+            image=str(image),
+            query_points=points,
+            true_m=true_m,
+            predicted_m=predicted_m,
+            seconds=float(seconds),
+            size=(int(size[0]), int(size[1])),
+            scene=str(scene),
+            intrinsics=camera,
         )
-        for image, scene, size, seconds, points, true_m, predicted_m in zip(
-            arrays["images"], arrays["scenes"], arrays["sizes"], arrays["seconds"], *parts, strict=True
-        )
+        for image, scene, size, camera, seconds, points, true_m, predicted_m in zip(*columns, strict=True)
     ]

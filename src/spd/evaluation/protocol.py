@@ -1,6 +1,6 @@
 """What a model is asked about each image, and its answers.
 
-Questions are fixed by the image's name and the protocol's version, so every model and every K gets the same; answers
+Questions are fixed by the image's name, so every model and every K gets the same; answers
 are arrays, which :mod:`spd.evaluation.predictions` keeps in a file and :mod:`spd.evaluation.scores` scores.
 ``docs/evaluation.md`` says the same in words.
 """
@@ -16,13 +16,17 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Real
 
-from spd.config import MAX_DEPTH_M, MIN_DEPTH_M
+from spd.camera import Intrinsics
 from spd.data.rgbd import Frame, RGBDDataset
+from spd.depth_range import EIGEN_DEPTH_RANGE, OPEN_DEPTH_RANGE, DepthRange
 
 Crop = Literal["eigen", "none"]
 
-PROTOCOL_VERSION = 1
-"""Part of the seed of every image's points; rises when figures of before and after cannot be compared."""
+PROTOCOL_VERSION = 2
+"""Rises when figures of before and after cannot be compared. Version 1 had one depth range, that of crop eigen, for all
+crops: figures of that crop are the same in both versions."""
+POINTS_SEED = 1
+"""Part of the seed of every image's points. It stays when the version rises for something else."""
 NUM_SHARED_POINTS = 1024
 """Points per image that are asked in groups of K, the same for every K up to this."""
 NUM_SINGLE_POINTS = 64
@@ -69,6 +73,8 @@ class ImagePrediction(NamedTuple):
     """(height, width) of the image in pixels."""
     scene: str = ""
     """The manifest's label; empty where it has none."""
+    intrinsics: Intrinsics | None = None
+    """The manifest's camera, in pixels of the image."""
 
 
 class EncodedImage(NamedTuple):
@@ -85,6 +91,7 @@ class EncodedImage(NamedTuple):
     encoding_s: float
     label: str
     """The manifest's ``scene``; empty where it has none."""
+    intrinsics: Intrinsics | None
 
 
 def askings(num_queries: Sequence[int], *, dense: bool = False) -> tuple[Asking, ...]:
@@ -119,13 +126,25 @@ def num_points_asked(num_queries: int) -> int:
     return num_queries * max(1, NUM_SHARED_POINTS // num_queries)
 
 
-def valid_pixels(depth_m: Real[np.ndarray, "H W"], crop: Crop) -> Bool[np.ndarray, "H W"]:
-    """Pixels that may be asked: a true depth between 1e-3 and 10 m, inside the crop.
+def depth_range_of(crop: Crop) -> DepthRange:
+    """The range of true depth that goes with a crop where no other is named."""
+    return EIGEN_DEPTH_RANGE if crop == "eigen" else OPEN_DEPTH_RANGE
+
+
+def valid_pixels(
+    depth_m: Real[np.ndarray, "H W"], crop: Crop, depth_range: DepthRange | None = None
+) -> Bool[np.ndarray, "H W"]:
+    """Pixels that may be asked: a true depth within the range, inside the crop.
+
+    Args:
+        depth_m: the truth in metres; 0 where there is none.
+        crop: ``eigen``, or ``none`` for the whole image.
+        depth_range: None is :func:`depth_range_of` the crop.
 
     Raises:
         ValueError: the crop is ``eigen`` and the depth is not 640x480, for which the crop is defined.
     """
-    valid = (depth_m > MIN_DEPTH_M) & (depth_m < MAX_DEPTH_M)
+    valid = (depth_range or depth_range_of(crop)).mask(depth_m)
     if crop == "none":
         return valid
     if depth_m.shape != _EIGEN_SIZE:
@@ -139,10 +158,10 @@ def valid_pixels(depth_m: Real[np.ndarray, "H W"], crop: Crop) -> Bool[np.ndarra
 def fixed_points(image: str, valid_mask: Bool[np.ndarray, "H W"], num_points: int) -> Float[np.ndarray, "N 2"]:
     """The first ``num_points`` of the image's random sequence of valid pixels, xy; all of them where there are fewer.
 
-    Every pixel has a random 64-bit key that depends on the name, the protocol's version and its place; the valid ones
+    Every pixel has a random 64-bit key that depends on the name, :data:`POINTS_SEED` and its place; the valid ones
     come in the order of their keys. Uniform, without repetition, and a prefix of what any larger number gives.
     """
-    digest = hashlib.sha256(f"{PROTOCOL_VERSION}\n{image}".encode()).digest()
+    digest = hashlib.sha256(f"{POINTS_SEED}\n{image}".encode()).digest()
     # The raw stream of the bit generator, which NumPy keeps from version to version; what is made of it may change.
     keys = np.random.PCG64(int.from_bytes(digest, "big")).random_raw(valid_mask.size)
     pixels = np.flatnonzero(valid_mask)
@@ -161,7 +180,13 @@ def dense_points(valid_mask: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "N 2"
 
 
 def predict(
-    predictor: EncodesImages, dataset: RGBDDataset, root: Path, *, ways: Sequence[Asking], crop: Crop
+    predictor: EncodesImages,
+    dataset: RGBDDataset,
+    root: Path,
+    *,
+    ways: Sequence[Asking],
+    crop: Crop,
+    depth_range: DepthRange | None = None,
 ) -> Iterator[tuple[ImagePrediction, ...]]:
     """Ask the predictor about every frame, in their order: one prediction per way of asking.
 
@@ -173,11 +198,12 @@ def predict(
         root: the data set's folder, to which images are named.
         ways: how many points are asked at once.
         crop: ``eigen``, or ``none`` for the whole image.
+        depth_range: of the true depths that are asked; None is :func:`depth_range_of` the crop.
 
     Raises:
         ValueError: a file cannot be read, does not fit the crop, or has no valid depth; the message names it.
     """
-    for image in encoded_images(predictor, dataset, root, crop=crop):
+    for image in encoded_images(predictor, dataset, root, crop=crop, depth_range=depth_range):
         predictions = []
         for way in ways:
             points = _points(image, way)
@@ -194,12 +220,15 @@ def predict(
                     seconds,
                     (image.depth_m.shape[0], image.depth_m.shape[1]),
                     image.label,
+                    image.intrinsics,
                 )
             )
         yield tuple(predictions)
 
 
-def encoded_images(predictor: EncodesImages, dataset: RGBDDataset, root: Path, *, crop: Crop) -> Iterator[EncodedImage]:
+def encoded_images(
+    predictor: EncodesImages, dataset: RGBDDataset, root: Path, *, crop: Crop, depth_range: DepthRange | None = None
+) -> Iterator[EncodedImage]:
     """Every frame, encoded, in their order.
 
     Raises:
@@ -208,12 +237,13 @@ def encoded_images(predictor: EncodesImages, dataset: RGBDDataset, root: Path, *
     for index, frame in enumerate(dataset.frames):
         sample = dataset[index]
         depth_m = sample.depth_m.numpy()
-        valid_mask = _valid_pixels_of(frame, depth_m, crop)
+        valid_mask = _valid_pixels_of(frame, depth_m, crop, depth_range or depth_range_of(crop))
         pixels = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
         start = time.perf_counter()
         scene = predictor.encode(pixels, intrinsics=frame.intrinsics)
         encoding_s = time.perf_counter() - start
-        yield EncodedImage(image_name(frame, root), scene, depth_m, valid_mask, encoding_s, frame.scene or "")
+        name, label = image_name(frame, root), frame.scene or ""
+        yield EncodedImage(name, scene, depth_m, valid_mask, encoding_s, label, frame.intrinsics)
 
 
 def ask(
@@ -230,15 +260,15 @@ def image_name(frame: Frame, root: Path) -> str:
     return (frame.image.relative_to(root) if frame.image.is_relative_to(root) else frame.image).as_posix()
 
 
-def _valid_pixels_of(frame: Frame, depth_m: np.ndarray, crop: Crop) -> np.ndarray:
+def _valid_pixels_of(frame: Frame, depth_m: np.ndarray, crop: Crop, depth_range: DepthRange) -> np.ndarray:
     """:func:`valid_pixels`, at least one; errors name the depth's file."""
     try:
-        valid_mask = valid_pixels(depth_m, crop)
+        valid_mask = valid_pixels(depth_m, crop, depth_range)
     except ValueError as error:
         raise ValueError(f"{frame.depth}: {error}") from None
     if not valid_mask.any():
         region = "inside crop eigen" if crop == "eigen" else "anywhere"
-        raise ValueError(f"{frame.depth} has no valid depth (between {MIN_DEPTH_M} and {MAX_DEPTH_M} m) {region}")
+        raise ValueError(f"{frame.depth} has no valid depth ({depth_range}) {region}")
     return valid_mask
 
 

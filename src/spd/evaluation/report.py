@@ -1,4 +1,4 @@
-"""One evaluation as a document: every model, every K, both errors, and where the error is."""
+"""One evaluation of one data set as a document: every model, every K, raw and aligned, and where the error is."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from spd.config import MAX_DEPTH_M, MIN_DEPTH_M
+from spd.evaluation.alignment import ALIGNMENTS, Alignment
 from spd.evaluation.breakdown import Breakdown, break_down
 from spd.evaluation.consistency import ConsistencyRow
+from spd.evaluation.pair_distance import PairDistance, pair_distance
 from spd.evaluation.predictions import Identity
 from spd.evaluation.protocol import Asking, ImagePrediction, num_points_asked
-from spd.evaluation.scores import Scores, score, shared_abs_rel
+from spd.evaluation.scores import Scores, images_per_second, score, shared_abs_rel
 
 PREFERRED_QUERIES = 256
 """K of the breakdowns and of the pictures of images, where it is asked."""
+PAIR_ALIGNMENTS: tuple[Alignment, ...] = ("raw", "median_aligned")
+"""Of the distances between points."""
 
 
 class Answers(NamedTuple):
@@ -30,9 +33,13 @@ class Result(NamedTuple):
     """Scores of one model for one way of asking."""
 
     way: Asking
-    scores: Scores
+    scores: Mapping[Alignment, Scores]
+    """By alignment: raw, and after each way to bring an image's answers to its truth."""
+    pair_distance: Mapping[Alignment, PairDistance]
+    """Of the answers raw and median_aligned; empty where no image has a camera."""
+    images_per_second: float
     shared_abs_rel: float
-    """AbsRel at the points that all K of the report have asked; a curve over K compares these."""
+    """Raw AbsRel at the points that all K of the report have asked; a curve over K compares these."""
 
 
 class ModelReport(NamedTuple):
@@ -50,7 +57,7 @@ class ModelReport(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All about the models of one evaluation."""
+    """All about the models of one data set."""
 
     models: tuple[ModelReport, ...]
     num_shared_points: int
@@ -79,13 +86,26 @@ def _of_model(
     results = tuple(
         Result(
             asked.way,
-            score(asked.predictions),
-            shared_abs_rel(asked.predictions, num_shared) if asked.way.num_queries is not None else float("nan"),
+            {name: score(asked.predictions, asked.identity.depth_range, name) for name in ALIGNMENTS},
+            _pair_distances(asked),
+            images_per_second(asked.predictions),
+            shared_abs_rel(asked.predictions, asked.identity.depth_range, num_shared)
+            if asked.way.num_queries is not None
+            else float("nan"),
         )
         for asked in answers
     )
     detail = _preferred(answers)
-    return ModelReport(name, detail.identity, results, detail, break_down(detail.predictions), consistency)
+    breakdown = break_down(detail.predictions, detail.identity.depth_range)
+    return ModelReport(name, detail.identity, results, detail, breakdown, consistency)
+
+
+def _pair_distances(asked: Answers) -> dict[Alignment, PairDistance]:
+    measured: dict[Alignment, PairDistance] = {}
+    for alignment in PAIR_ALIGNMENTS:
+        if (distance := pair_distance(asked.predictions, asked.identity.depth_range, alignment)) is not None:
+            measured[alignment] = distance
+    return measured
 
 
 def _preferred(answers: Sequence[Answers]) -> Answers:
@@ -110,7 +130,7 @@ def as_document(report: Report, *, per_image: bool) -> dict[str, Any]:
         "data_checksum": identity.data_checksum,
         "split": identity.split,
         "crop": identity.crop,
-        "depth_range_m": [MIN_DEPTH_M, MAX_DEPTH_M],
+        "depth_range_m": [identity.depth_range.min_m, identity.depth_range.max_m],
         "images": len(report.models[0].detail.predictions),
         "shared_points_per_image": report.num_shared_points,
         "models": [_model_document(model, per_image) for model in report.models],
@@ -129,22 +149,59 @@ def _model_document(model: ModelReport, per_image: bool) -> dict[str, Any]:
 
 
 def _result_document(result: Result, per_image: bool) -> dict[str, Any]:
-    scores = result.scores
+    asked = result.way.num_queries
     document = {
-        "num_queries": result.way.num_queries if result.way.num_queries is not None else "dense",
-        "points": scores.num_points,
-        "images_per_second": round(scores.images_per_second, 3),
+        "num_queries": "dense" if asked is None else asked,
+        "points": result.scores["raw"].num_points,
+        "images_per_second": round(result.images_per_second, 3),
+        "raw_shared_abs_rel": None if asked is None else result.shared_abs_rel,
+        **{alignment: _scores_document(scores) for alignment, scores in result.scores.items()},
+        "pair_distance": {name: _pair_document(distance) for name, distance in result.pair_distance.items()} or None,
+    }
+    if per_image:
+        document["per_image"] = _image_documents(result)
+    return document
+
+
+def _scores_document(scores: Scores) -> dict[str, Any]:
+    over_scenes = scores.over_scenes
+    return {
         "mean": scores.mean._asdict(),
         "standard_error": scores.standard_error and scores.standard_error._asdict(),
         "sampling_error": scores.sampling_error._asdict(),
+        "over_scenes": over_scenes
+        and {
+            "scenes": len(over_scenes.per_scene),
+            "mean": over_scenes.mean._asdict(),
+            "standard_error": over_scenes.standard_error and over_scenes.standard_error._asdict(),
+        },
         "pooled": scores.pooled._asdict(),
-        "shared_abs_rel": result.shared_abs_rel if result.way.num_queries is not None else None,
     }
-    if per_image:
-        document["per_image"] = [
-            {"image": image.image, "points": image.num_points, **image.metrics._asdict()} for image in scores.per_image
-        ]
-    return document
+
+
+def _pair_document(distance: PairDistance) -> dict[str, Any]:
+    return {
+        "images": distance.num_images,
+        "mean": distance.mean,
+        "standard_error": distance.standard_error,
+        "mean_over_scenes": distance.mean_over_scenes,
+    }
+
+
+def _image_documents(result: Result) -> list[dict[str, Any]]:
+    documents = []
+    for index, image in enumerate(result.scores["raw"].per_image):
+        documents.append(
+            {
+                "image": image.image,
+                "scene": image.scene or None,
+                "points": image.num_points,
+                **{name: scores.per_image[index].metrics._asdict() for name, scores in result.scores.items()},
+                "pair_distance": {name: distance.per_image[index] for name, distance in result.pair_distance.items()}
+                or None,
+            }
+        )
+    return documents
 
 
 def _breakdown_document(breakdown: Breakdown) -> dict[str, Any]:

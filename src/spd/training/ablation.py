@@ -23,7 +23,7 @@ from spd.coordinates import anchor_points
 from spd.data.rgbd import RGBDDataset
 from spd.evaluation.consistency import measure_consistency
 from spd.evaluation.predictions import data_checksum
-from spd.evaluation.protocol import EncodesImages, askings, predict, valid_pixels
+from spd.evaluation.protocol import EncodesImages, askings, depth_range_of, predict, valid_pixels
 from spd.evaluation.scores import score
 from spd.evaluation.support_grid import WithSupportGrid
 from spd.files import write_files
@@ -172,7 +172,10 @@ def _scores(
     ways = askings(protocol.scored_queries)
     crop: Any = protocol.crop
     columns = zip(*predict(predictor, dataset, root, ways=ways, crop=crop), strict=True)
-    return {way.name: score(predictions).mean._asdict() for way, predictions in zip(ways, columns, strict=True)}
+    return {
+        way.name: score(predictions, depth_range_of(crop)).mean._asdict()
+        for way, predictions in zip(ways, columns, strict=True)
+    }
 
 
 def _consistency(

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from spd.allocator import keep_freed_memory
 from spd.config import Interaction, ModelConfig
-from spd.data.datamodule import EpochBatchSampler, TrainingSet, collate
+from spd.data.batches import EpochBatchSampler, TrainingSet, collate
 from spd.data.frame_sets import FrameSets
 from spd.data.mixture import Mixture, Share
 from spd.data.rgbd import RGBDDataset

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import spd
-from spd.data.rgbd import Frame, read_depth, read_image, read_manifest
+from spd.data.manifest import Frame, read_manifest
+from spd.data.rgbd import read_depth, read_image
 from spd.predictor import Predictor
 
 

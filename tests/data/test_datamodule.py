@@ -18,7 +18,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
 
 from spd.config import ModelConfig
-from spd.data.datamodule import EpochBatchSampler, RGBDDataModule, SampleKey, TrainingBatch
+from spd.data.batches import EpochBatchSampler, SampleKey, TrainingBatch
+from spd.data.datamodule import RGBDDataModule
 from spd.data.mixture import Mixture, Share
 from spd.train_config import DataConfig, TrainConfig
 
@@ -187,9 +188,7 @@ def test_validation_is_whole_in_order_and_always_the_same(root: Path) -> None:
 
 
 def test_what_the_user_did_wrong(root: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"--data\.root must name one folder .* per data set, got none"
-    ):
+    with pytest.raises(ValueError, match=r"--data\.root must name one folder .* per data set, got none"):
         module_of(config_of(None))
     with pytest.raises(ValueError, match=r"has no frame in split dev; it has train, val"):
         module_of(config_of(root, val_split="dev"))

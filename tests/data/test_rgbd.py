@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from spd.camera import Intrinsics
-from spd.data.rgbd import Frame, RGBDDataset, read_depth, read_image, read_manifest, to_rgb
+from spd.data.manifest import Frame, read_manifest
+from spd.data.rgbd import RGBDDataset, read_depth, read_image, to_rgb
 
 HEIGHT, WIDTH = 6, 10
 CAMERA = "image,depth,split,fx,fy,cx,cy"

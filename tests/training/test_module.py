@@ -12,7 +12,7 @@ import torch
 
 from spd.config import ModelConfig
 from spd.coordinates import STRIDES, anchor_points
-from spd.data.datamodule import TrainingBatch
+from spd.data.batches import TrainingBatch
 from spd.train_config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 from spd.training.diagnostics import DecoderProbe
 from spd.training.module import (

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from spd.data.rgbd import Frame, RGBDDataset, RGBDSample
+from spd.data.manifest import Frame
+from spd.data.rgbd import RGBDDataset, RGBDSample
 from spd.files import write_files
 
 _GIGABYTE = 1e9

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spd.camera import Intrinsics
-from spd.data.rgbd import MANIFEST, RGBDDataset
+from spd.data.manifest import MANIFEST
+from spd.data.rgbd import RGBDDataset
 from spd.depth_range import DepthRange
 from spd.evaluation.protocol import PROTOCOL_VERSION, ImagePrediction
 from spd.files import write_files

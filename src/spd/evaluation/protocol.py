@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Real
 
 from spd.camera import Intrinsics
-from spd.data.rgbd import Frame, RGBDDataset
+from spd.data.manifest import Frame
+from spd.data.rgbd import RGBDDataset
 from spd.depth_range import EIGEN_DEPTH_RANGE, OPEN_DEPTH_RANGE, DepthRange
 
 Crop = Literal["eigen", "none"]

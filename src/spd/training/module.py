@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from spd.baselines.bilinear_mlp import BilinearMLP
 from spd.config import Architecture, ModelConfig
 from spd.coordinates import anchor_points
-from spd.data.datamodule import RGBDDataModule, TrainingBatch
+from spd.data.batches import TrainingBatch
+from spd.data.datamodule import RGBDDataModule
 from spd.evaluation.metrics import compute_metrics
 from spd.model.depth_head import DenseAuxiliaryHeads
 from spd.model.encoder import Encoder

@@ -11,8 +11,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from spd.data.manifest import CAMERA_COLUMNS, MANIFEST
 from spd.data.nyu.source import CAMERA, NyuFrame, NyuSource, Task, count_text, hold_out
-from spd.data.rgbd import CAMERA_COLUMNS, MANIFEST
 from spd.files import write_files
 
 _COLUMNS: tuple[str, ...] = ("image", "depth", "split", "scene", *CAMERA_COLUMNS, "depth_scale", "depth_step")

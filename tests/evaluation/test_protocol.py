@@ -266,6 +266,15 @@ def test_an_image_without_valid_depth_is_refused(write_data: WriteData, depth_m:
         predict_one_way(ReadsTheAnswer(), root, 64)
 
 
+def test_images_without_valid_depth_may_be_left_out(write_data: WriteData) -> None:
+    root = write_data(depth_map(), np.zeros((48, 80)), depth_map(seed=2))
+    predictor = ReadsTheAnswer()
+    rows = list(predict(predictor, RGBDDataset(root), root, ways=[Asking(64), Asking(1)], crop="none", skip_empty=True))
+    assert [row[0].image for row in rows] == ["frames/0.png", "frames/2.png"]
+    # It is not even encoded.
+    assert len(predictor.cameras) == 2
+
+
 def test_a_real_predictor_is_asked_as_users_ask_it(write_data: WriteData) -> None:
     torch.manual_seed(0)
     predictor = Predictor.from_model(SPD(ModelConfig.atto(train_size=(64, 96))))

@@ -25,14 +25,43 @@ _ALIGNED = (
 def print_report(report: Report) -> None:
     """Print all tables of one data set on standard output."""
     _print_over_images(report)
+    for sentence in report.notes():
+        print(f"Note: {sentence}.")
     _print_over_scenes(report)
     _print_pooled(report)
     _print_consistency(report)
 
 
+def print_summary(reports: Sequence[Report]) -> None:
+    """The main figure of every data set, raw and aligned, over images and over scenes, in one table."""
+    rows = []
+    for report in reports:
+        for model in report.models:
+            result = next(result for result in model.results if result.way == model.detail.way)
+            means = [scores.mean for scores in result.scores.values()]
+            over_scenes = [scores.over_scenes and scores.over_scenes.mean for scores in result.scores.values()]
+            rows.append(
+                [
+                    f"{report.identity.data} {report.identity.split}",
+                    model.name,
+                    result.way.name,
+                    str(report.num_images),
+                    *(_value(mean, "abs_rel") for mean in (*means, *over_scenes)),
+                    _value(result.pair_distance.get("raw"), "mean"),
+                ]
+            )
+    alignments = list(reports[0].models[0].results[0].scores)
+    over = [f"{alignment}{where}" for where in ("", ", scenes") for alignment in alignments]
+    print_table(
+        ("data set", "model", "K", "images", *over, "raw pair_distance"),
+        rows,
+        title="All data sets: abs_rel, mean over images and (scenes) mean over scenes",
+        text_columns=("data set", "model"),
+    )
+
+
 def _print_over_images(report: Report) -> None:
-    identity = report.models[0].identity
-    images = len(report.models[0].detail.predictions)
+    identity = report.identity
     print_table(
         ("model", "K", "alignment", *_with_errors(2), *_OTHER_METRICS, "pair_distance", "images/s"),
         [
@@ -45,7 +74,7 @@ def _print_over_images(report: Report) -> None:
             ]
             for start, result, alignment, scores in _rows(report)
         ],
-        title=f"Mean over the {images} images of {identity.split} of {identity.data}, crop {identity.crop}, "
+        title=f"Mean over the {report.num_images} images of {identity.split} of {identity.data}, crop {identity.crop}, "
         f"true depth {identity.depth_range}",
         caption=f"{_ALIGNED}\n±1 between images, ±2 from which points are asked (standard errors); sq_rel and rmse in "
         f"metres\n{_pairs(report)}",
@@ -64,7 +93,7 @@ def _print_over_scenes(report: Report) -> None:
         main = [cell for metric in _MAIN_METRICS for cell in (_value(mean, metric), _value(error, metric))]
         pairs = _value(result.pair_distance.get(alignment), "mean_over_scenes")
         rows.append([*start, *main, *_values(mean, _OTHER_METRICS), pairs])
-    identity = report.models[0].identity
+    identity = report.identity
     images = sum(scene.num_images for scene in over_scenes.per_scene)
     print_table(
         ("model", "K", "alignment", *_with_errors(1), *_OTHER_METRICS, "pair_distance"),

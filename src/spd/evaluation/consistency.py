@@ -46,6 +46,7 @@ def measure_consistency(
     *,
     crop: Crop,
     depth_range: DepthRange | None = None,
+    skip_empty: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[ConsistencyRow, ...]:
     """Ask the fixed pixels of every frame with all sets of companions.
@@ -56,6 +57,7 @@ def measure_consistency(
         root: the data set's folder, to which images are named.
         crop: where pixels and companions may lie.
         depth_range: of their true depth, and to which answers are clamped; None is that of the crop.
+        skip_empty: leave out frames without a valid depth.
         progress: called with 1 after each frame.
 
     Raises:
@@ -63,7 +65,8 @@ def measure_consistency(
     """
     changes: dict[int, list[np.ndarray]] = {number: [] for number in COMPANIONS}
     depth_range = depth_range or depth_range_of(crop)
-    for image in encoded_images(predictor, dataset, root, crop=crop, depth_range=depth_range):
+    images = encoded_images(predictor, dataset, root, crop=crop, depth_range=depth_range, skip_empty=skip_empty)
+    for image in images:
         sequence = fixed_points(image.name, image.valid_mask, _NUM_POINTS)
         pixels, others = sequence[:NUM_PIXELS], sequence[NUM_PIXELS:]
         reference = _log_depth(image.scene, pixels, others[:REFERENCE_COMPANIONS], depth_range)

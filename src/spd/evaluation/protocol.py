@@ -188,6 +188,7 @@ def predict(
     ways: Sequence[Asking],
     crop: Crop,
     depth_range: DepthRange | None = None,
+    skip_empty: bool = False,
 ) -> Iterator[tuple[ImagePrediction, ...]]:
     """Ask the predictor about every frame, in their order: one prediction per way of asking.
 
@@ -200,11 +201,13 @@ def predict(
         ways: how many points are asked at once.
         crop: ``eigen``, or ``none`` for the whole image.
         depth_range: of the true depths that are asked; None is :func:`depth_range_of` the crop.
+        skip_empty: leave out frames without a valid depth.
 
     Raises:
-        ValueError: a file cannot be read, does not fit the crop, or has no valid depth; the message names it.
+        ValueError: a file cannot be read or does not fit the crop; a frame has no valid depth and is not left out. The
+            message names it.
     """
-    for image in encoded_images(predictor, dataset, root, crop=crop, depth_range=depth_range):
+    for image in encoded_images(predictor, dataset, root, crop=crop, depth_range=depth_range, skip_empty=skip_empty):
         predictions = []
         for way in ways:
             points = _points(image, way)
@@ -228,17 +231,31 @@ def predict(
 
 
 def encoded_images(
-    predictor: EncodesImages, dataset: RGBDDataset, root: Path, *, crop: Crop, depth_range: DepthRange | None = None
+    predictor: EncodesImages,
+    dataset: RGBDDataset,
+    root: Path,
+    *,
+    crop: Crop,
+    depth_range: DepthRange | None = None,
+    skip_empty: bool = False,
 ) -> Iterator[EncodedImage]:
     """Every frame, encoded, in their order.
 
     Raises:
         ValueError: as of :func:`predict`.
     """
+    limits = depth_range or depth_range_of(crop)
     for index, frame in enumerate(dataset.frames):
         sample = dataset[index]
         depth_m = sample.depth_m.numpy()
-        valid_mask = _valid_pixels_of(frame, depth_m, crop, depth_range or depth_range_of(crop))
+        valid_mask = _valid_pixels_of(frame, depth_m, crop, limits)
+        if not valid_mask.any():
+            if skip_empty:
+                continue
+            region = "inside crop eigen" if crop == "eigen" else "anywhere"
+            raise ValueError(
+                f"{frame.depth} has no valid depth ({limits}) {region}; --skip-empty leaves such frames out"
+            )
         pixels = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
         start = time.perf_counter()
         scene = predictor.encode(pixels, intrinsics=frame.intrinsics)
@@ -262,15 +279,11 @@ def image_name(frame: Frame, root: Path) -> str:
 
 
 def _valid_pixels_of(frame: Frame, depth_m: np.ndarray, crop: Crop, depth_range: DepthRange) -> np.ndarray:
-    """:func:`valid_pixels`, at least one; errors name the depth's file."""
+    """:func:`valid_pixels`; an error names the depth's file."""
     try:
-        valid_mask = valid_pixels(depth_m, crop, depth_range)
+        return valid_pixels(depth_m, crop, depth_range)
     except ValueError as error:
         raise ValueError(f"{frame.depth}: {error}") from None
-    if not valid_mask.any():
-        region = "inside crop eigen" if crop == "eigen" else "anywhere"
-        raise ValueError(f"{frame.depth} has no valid depth ({depth_range}) {region}")
-    return valid_mask
 
 
 def _points(image: EncodedImage, way: Asking) -> Float[np.ndarray, "N 2"]:

@@ -62,12 +62,52 @@ class Report(NamedTuple):
     models: tuple[ModelReport, ...]
     num_shared_points: int
     """Points per image that every K has asked."""
+    skipped: tuple[str, ...] = ()
+    """Images without a valid depth, which were left out."""
+
+    @property
+    def identity(self) -> Identity:
+        """Of the first model: what it says of data and protocol is the same for all."""
+        return self.models[0].identity
+
+    @property
+    def num_images(self) -> int:
+        """Images that were asked about."""
+        return len(self.models[0].detail.predictions)
+
+    @property
+    def num_images_without_camera(self) -> int:
+        """Images of which the manifest has no camera."""
+        return sum(prediction.intrinsics is None for prediction in self.models[0].detail.predictions)
+
+    def notes(self) -> list[str]:
+        """What a reader of the figures has to know, a sentence each."""
+        notes = []
+        if bare := self.num_images_without_camera:
+            notes.append(
+                f"{bare} of the {self.num_images} images have no camera in the manifest, so one is assumed: raw metres "
+                "are not meaningful for them, the aligned figures are"
+            )
+        if self.skipped:
+            more = f" and {len(self.skipped) - 3} more" if len(self.skipped) > 3 else ""
+            notes.append(
+                f"left out for want of a valid depth: {len(self.skipped)} of "
+                f"{self.num_images + len(self.skipped)} images ({', '.join(self.skipped[:3])}{more})"
+            )
+        return notes
 
 
 def make_report(
-    answers: Mapping[str, Sequence[Answers]], consistency: Mapping[str, tuple[ConsistencyRow, ...]] | None = None
+    answers: Mapping[str, Sequence[Answers]],
+    consistency: Mapping[str, tuple[ConsistencyRow, ...]] | None = None,
+    skipped: Sequence[str] = (),
 ) -> Report:
-    """Score the answers of every model, by name; with what was measured of their consistency.
+    """Score the answers of every model about one data set.
+
+    Args:
+        answers: by name of the model.
+        consistency: what was measured of it, by name of the model.
+        skipped: images that were left out.
 
     Raises:
         ValueError: there is no image to score.
@@ -77,7 +117,7 @@ def make_report(
     num_shared = min((num_points_asked(number) for number in asked if number is not None), default=0)
     measured = consistency or {}
     models = (_of_model(name, of_model, num_shared, measured.get(name, ())) for name, of_model in answers.items())
-    return Report(tuple(models), num_shared)
+    return Report(tuple(models), num_shared, tuple(skipped))
 
 
 def _of_model(
@@ -123,7 +163,7 @@ def as_document(report: Report, *, per_image: bool) -> dict[str, Any]:
         report: of :func:`make_report`.
         per_image: with the metrics of every image.
     """
-    identity = report.models[0].identity
+    identity = report.identity
     return {
         "protocol_version": identity.protocol_version,
         "data": identity.data,
@@ -131,7 +171,10 @@ def as_document(report: Report, *, per_image: bool) -> dict[str, Any]:
         "split": identity.split,
         "crop": identity.crop,
         "depth_range_m": [identity.depth_range.min_m, identity.depth_range.max_m],
-        "images": len(report.models[0].detail.predictions),
+        "images": report.num_images,
+        "images_without_camera": report.num_images_without_camera,
+        "skipped_images": list(report.skipped),
+        "notes": report.notes(),
         "shared_points_per_image": report.num_shared_points,
         "models": [_model_document(model, per_image) for model in report.models],
     }

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from spd.data.query_sampling import QuerySample, draw_num_queries, epoch_order, sample_generator, sample_queries
 from spd.data.rgbd import RGBDDataset
 from spd.data.transforms import EvalTransform, TrainTransform
+from spd.data.worker import ignore_stop_signals
 from spd.train_config import DataConfig, TrainConfig
 
 
@@ -183,6 +184,13 @@ class RGBDDataModule(pl.LightningDataModule):
             if self.config.validate_every:
                 self.val_frames = RGBDDataset(data.root, (data.val_split,))
 
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run, once :meth:`setup` is done."""
+        assert self.train_frames is not None, "setup comes first"
+        if self.config.max_steps is not None:
+            return self.config.max_steps
+        return self.config.epochs * max(1, len(self.train_frames) // self.config.data.batch_size)
+
     def train_dataloader(self) -> DataLoader[TrainingSample]:
         """This process's share of each training batch, from the trainer's step on."""
         trainer = self._trainer()
@@ -234,4 +242,5 @@ class RGBDDataModule(pl.LightningDataModule):
             pin_memory=self._trainer().strategy.root_device.type == "cuda",
             # Its own, so that loading draws nothing from the generator that dropout uses.
             generator=torch.Generator(),
+            worker_init_fn=ignore_stop_signals,
         )

@@ -86,10 +86,9 @@ def run(options: Options) -> None:
     from spd.evaluation.predictions import data_checksum
     from spd.evaluation.protocol import askings
     from spd.evaluation.report import as_document, make_report
-    from spd.files import write_files
+    from spd.files import require_free_or_own, write_files
 
-    if options.output.exists() and not options.output.is_dir():
-        raise ValueError(f"output must be a folder, got the file {options.output}")
+    require_free_or_own(options.output, ("report.json", "*/*.npz"), "an evaluation")
     keep_freed_memory()
     ways = askings(options.num_queries, dense=options.dense)
     chosen = contenders(options.model, options.checkpoint, options.depth_anything)

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spd.checkpoint import WEIGHTS_FILE, read_config
+from spd.checkpoint import WEIGHTS_FILE, finish_interrupted_save, read_config
 from spd.files import remove_leftovers, require_free_or_own, write_files
 from spd.train_config import TrainConfig
 from spd.training.saving import RESUME_FILE, read_state
@@ -46,6 +46,7 @@ def prepare_folder(config: TrainConfig) -> Progress | None:
     has_state, has_weights = (folder / RESUME_FILE).is_file(), (folder / WEIGHTS_FILE).exists()
     first = is_first_process()
     if first:
+        finish_interrupted_save(folder)
         remove_leftovers(folder)
     if config.resume and has_state and (folder / CONFIG_FILE).is_file():
         _require_same_run(config)

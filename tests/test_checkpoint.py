@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
 import shutil
 import struct
 from collections.abc import Callable
@@ -15,7 +17,7 @@ import timm
 import torch
 from torch import Tensor
 
-from spd.checkpoint import load_model, save
+from spd.checkpoint import finish_interrupted_save, load_model, read_config, save
 from spd.config import ModelConfig
 from spd.model.spd import SPD
 
@@ -69,6 +71,53 @@ def test_same_answers_after_loading(model: SPD, saved: Path) -> None:
         assert torch.equal(loaded(images, points), model(images, points))
     assert loaded.config.to_json() == SAVED
     assert not loaded.training
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2, 3])
+def test_a_save_that_is_killed_between_two_moves_leaves_a_checkpoint(
+    moved: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights are the old ones or the new, and so is what is said of them."""
+    torch.manual_seed(4)
+    other = SPD(CONFIG).eval()
+    replace, count = Path.replace, 0
+
+    def replace_or_die(self: Path, target: Path) -> Path:
+        nonlocal count
+        if count == moved:
+            # As a kill: nothing is tidied up.
+            monkeypatch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
+            raise KeyboardInterrupt
+        count += 1
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace_or_die)
+    with contextlib.suppress(KeyboardInterrupt):
+        save(other, folder, provenance={"data": "others", "steps": 13})
+    monkeypatch.undo()
+    # The process is gone, as a kill would have it.
+    for path in folder.glob(".*.tmp"):
+        path.rename(path.with_name(re.sub(r"-\d+\.tmp$", "-999999999.tmp", path.name)))
+    steps = read_config(folder)["provenance"]["steps"]
+    assert steps == (12 if moved == 0 else 13)
+    expected = load_model(folder).state_dict()
+    name = max(expected, key=lambda name: expected[name].numel())
+    assert torch.equal(expected[name], other.state_dict()[name]) == (moved > 0)
+    finish_interrupted_save(folder)
+    assert json.loads((folder / "config.json").read_text())["provenance"]["steps"] == steps
+    save(other, folder, provenance={"steps": 14})
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert read_config(folder)["provenance"]["steps"] == 14
+
+
+def test_files_of_others_are_not_replaced(model: SPD, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("beside")
+    save(model, tmp_path)
+    save(model, tmp_path)
+    (tmp_path / "config.json").write_text('{"name": "of another program"}')
+    with pytest.raises(ValueError, match="that is of no checkpoint of SPD; choose another folder"):
+        save(model, tmp_path)
+    assert (tmp_path / "config.json").read_text() == '{"name": "of another program"}'
 
 
 def test_what_is_in_the_folder(model: SPD, saved: Path) -> None:

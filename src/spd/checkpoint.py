@@ -5,6 +5,7 @@ Loading is strict and executes nothing that the files hold: safetensors are arra
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from spd.bundled import BUNDLED, bundled_folder
 from spd.config import Architecture, Interaction, ModelConfig
-from spd.files import write_files
+from spd.files import remove_leftovers, staged_files, write_files
 from spd.model.network import DepthNetwork
 from spd.model.spd import SPD
 from spd.model_card import model_card
@@ -51,7 +52,7 @@ def save(
     """Write ``model`` as a checkpoint, in place of one that the folder may hold.
 
     Each file is written beside its place and then moved there, ``config.json`` last, so that a reader never meets half
-    a file; one that comes between two moves is told so by the checksum.
+    a file; one that comes between two moves reads the configuration that is still to be moved.
 
     Args:
         model: the model.
@@ -63,11 +64,15 @@ def save(
         notes: Markdown for the model card, after its section on training: figures, known failures.
 
     Raises:
-        ValueError: ``folder`` is a file, or ``provenance`` holds something that JSON has no word for.
+        ValueError: ``folder`` is a file or has files of those names that are of no checkpoint, or ``provenance`` holds
+            something that JSON has no word for.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"folder must be a folder for the checkpoint, got the file {folder}")
+    finish_interrupted_save(folder)
+    _refuse_files_of_others(folder)
+    remove_leftovers(folder)
     state = {
         name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
         for name, tensor in model.state_dict().items()
@@ -94,6 +99,36 @@ def save(
             folder / CONFIG_FILE: f"{config_text}\n".encode(),
         }
     )
+
+
+def finish_interrupted_save(folder: Path) -> None:
+    """Move ``config.json`` to its place where a kill came between the weights' move and its own."""
+    if (waiting := _waiting_config(folder)) is not None:
+        waiting.replace(folder / CONFIG_FILE)
+
+
+def _waiting_config(folder: Path) -> Path | None:
+    """The configuration that a killed save left beside its place, if the weights in the folder are those of it."""
+    staged = staged_files(folder / CONFIG_FILE)
+    if not staged or not (folder / WEIGHTS_FILE).is_file():
+        return None
+    found = _checksum((folder / WEIGHTS_FILE).read_bytes())
+    for path in (folder / CONFIG_FILE, *staged):
+        with contextlib.suppress(OSError, ValueError, RecursionError, TypeError, KeyError):
+            if json.loads(path.read_bytes())["checksum"] == found:
+                return path if path in staged else None
+    return None
+
+
+def _refuse_files_of_others(folder: Path) -> None:
+    """Raise ``ValueError`` where a save would replace something that is no checkpoint's."""
+    taken = [name for name in (CARD_FILE, WEIGHTS_FILE, CONFIG_FILE) if (folder / name).exists()]
+    try:
+        own = not taken or {"format", "checksum"} <= set(json.loads((folder / CONFIG_FILE).read_bytes()))
+    except (OSError, ValueError, RecursionError, TypeError):
+        own = False
+    if not own:
+        raise ValueError(f"{folder} has a {taken[0]} that is of no checkpoint of SPD; choose another folder")
 
 
 def load_model(
@@ -199,7 +234,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is missing, is not a checkpoint's configuration, or is of another format.
     """
-    path = folder / CONFIG_FILE
+    path = _waiting_config(folder) or folder / CONFIG_FILE
     if not path.is_file():
         raise ValueError(f"checkpoint {folder} has no {CONFIG_FILE}")
     try:

@@ -151,8 +151,11 @@ class TrainConfig:
     """Checkpoint, by folder or name, whose weights training starts from, in place of random ones: fine-tuning."""
     output: Path = Path("runs/spd")
     """Folder of the run: the checkpoint for answering, ``last.ckpt`` for resuming, the logs."""
-    resume: bool = False
-    """Continue the run in ``output`` from its ``last.ckpt``."""
+    resume: bool | Literal["auto"] = False
+    """Continue the run in ``output`` from its ``last.ckpt``; ``auto`` does so where there is one, else begins."""
+    extend: bool = False
+    """With ``resume``, let ``max_steps`` or ``epochs`` differ: the run becomes longer, and its learning rate follows
+    the schedule of the new length."""
     epochs: int = 30
     max_steps: int | None = None
     """Length of the run in steps, in place of ``epochs``."""
@@ -182,6 +185,8 @@ class TrainConfig:
             raise ValueError(f"seed must be at least 0, got {self.seed}")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
+        if self.extend and not self.resume:
+            raise ValueError("extend makes a run longer that resume continues, got extend without resume")
         if self.data.batch_size % self.devices:
             raise ValueError(
                 f"batch_size must be a multiple of devices, got {self.data.batch_size} over {self.devices}"

@@ -75,6 +75,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Train what is missing, then make the table."""
+    from spd.files import require_free_or_own
     from spd.training.ablation import pending, read_rows, require_trainable, run_row
     from spd.training.module import NonFiniteLossError
     from spd.training.studies import STUDIES
@@ -84,6 +85,7 @@ def run(options: Options) -> None:
         raise ValueError(f"variants must be of {', '.join(study.variants)}, got {unknown[0]!r}")
     protocol = _protocol(study, options)
     folder = options.output or Path("ablations", options.study)
+    require_free_or_own(folder, ("table.md", "*-[0-9]*.json"), "an ablation")
     rows = read_rows(folder, study, protocol)
     names = dict.fromkeys((study.baseline, *(options.variants or study.variants)))
     missing = [] if options.table_only else pending(rows, study, list(names), options.seeds)

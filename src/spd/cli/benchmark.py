@@ -64,6 +64,10 @@ def run(options: Options) -> None:
     from spd.profiling.latency import measure
 
     keep_freed_memory()
+    if options.output is not None:
+        from spd.files import require_free_or_own
+
+        require_free_or_own(options.output, ("benchmark.json",), "a benchmark")
 
     device = choose_device(options.device)
     if options.threads is not None:

@@ -8,6 +8,8 @@ import sys
 import warnings
 from collections.abc import Iterator
 
+from spd.training.stopping import Stopped
+
 FAILED, CORRECTABLE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
 EXTRA_OF_MODULE = {
@@ -46,6 +48,8 @@ def report(error: BaseException) -> int:
         return BROKEN_PIPE
     if isinstance(error, KeyboardInterrupt):
         return say("interrupted", INTERRUPTED)
+    if isinstance(error, Stopped):
+        return say(str(error), error.status)
     if isinstance(error, CommandFailed):
         return say(f"error: {error}", FAILED)
     if isinstance(error, ImportError) and (extra := missing_extra(error)):

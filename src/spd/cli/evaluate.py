@@ -90,9 +90,9 @@ def run(options: Options) -> None:
     from spd.evaluation.data_sets import evaluated_data
     from spd.evaluation.protocol import askings
     from spd.evaluation.report import as_document
+    from spd.files import require_free_or_own
 
-    if options.output.exists() and not options.output.is_dir():
-        raise ValueError(f"output must be a folder, got the file {options.output}")
+    require_free_or_own(options.output, ("*/report.json", "report.json", "*/*.npz"), "an evaluation")
     ways = askings(options.num_queries, dense=options.dense)
     chosen = contenders(options.model, options.checkpoint, options.depth_anything)
     depth_range = DepthRange(*options.depth_range) if options.depth_range else None

@@ -34,11 +34,10 @@ class Options:
 
 def run(options: Options) -> None:
     """Load, trace, write."""
-    if options.output.exists() and not options.output.is_dir():
-        raise ValueError(f"--output must be a folder, got the file {options.output}")
-
     from spd.runtime.extras import require
+    from spd.runtime.package import require_package_folder
 
+    require_package_folder(options.output)
     require(options.format, exporting=True)
 
     from spd.checkpoint import load_model, locate, read_config

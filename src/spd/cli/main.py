@@ -7,6 +7,7 @@ A command is one module, named in ``COMMANDS``, that holds
   field marked ``tyro.conf.Positional`` is an argument in its place; ``json: FlagCreatePairsOff[bool] = False`` of tyro
   is the flag that every command with a table has;
 - where a flag has a shorter name, ``SHORT_FLAGS``: long by short;
+- where a switch may also take a word, ``VALUED_SWITCHES``: the words by the switch;
 - ``run(options: Options) -> None``: does it. Its heavy imports (torch, lightning, matplotlib, PIL) are inside, so that
   help answers at once. It raises ``ValueError`` for what the user did (or lets ``OSError`` through), and
   ``spd.cli.errors.CommandFailed`` for a run that failed. It prints with ``spd.cli.output``.
@@ -58,7 +59,8 @@ class Call(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (by default this process's) and return its exit status.
 
-    0 is success, 1 a run that failed, 2 something for the user to correct, 130 an interrupt.
+    0 is success, 1 a run that failed, 2 something for the user to correct, 130 an interrupt, 143 a training that
+    SIGTERM stopped.
     """
     try:
         with one_line_warnings():
@@ -145,7 +147,9 @@ def parse_options(prog: str, module: Any, words: Sequence[str]) -> Any:
                 module.Options,
                 prog=prog,
                 description=module.__doc__,
-                args=switches(words, getattr(module, "SHORT_FLAGS", {})),
+                args=with_values(
+                    switches(words, getattr(module, "SHORT_FLAGS", {})), getattr(module, "VALUED_SWITCHES", {})
+                ),
                 config=(tyro.conf.PositionalMetavarFromFieldName,),
             )
     except SystemExit as stop:
@@ -180,6 +184,25 @@ def switches(words: Sequence[str], short_flags: Mapping[str, str] | None = None)
             option = f"--{head}{dot}no-{last}"
         rewritten.append(option)
     return rewritten
+
+
+def with_values(words: Sequence[str], valued_switches: Mapping[str, Sequence[str]]) -> list[str]:
+    """The words with True or False after a switch that may also take one of some words, and stands alone.
+
+    Example:
+        >>> with_values(["--resume", "--seed", "1", "--no-resume", "--resume", "auto"], {"--resume": ("auto",)})
+        ['--resume', 'True', '--seed', '1', '--resume', 'False', '--resume', 'auto']
+    """
+    completed: list[str] = []
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        positive = word.replace("--no-", "--", 1)
+        if positive not in valued_switches:
+            completed.append(word)
+        elif positive != word:
+            completed += [positive, "False"]
+        else:
+            completed += [word] if following in valued_switches[word] else [word, "True"]
+    return completed
 
 
 def unboxed(text: str) -> str:

@@ -28,6 +28,7 @@ Options = tyro.extras.subcommand_type_from_defaults(
 """One sub-command per recipe, whose values are the defaults."""
 
 SHORT_FLAGS = {"--model": "--model.architecture"}
+VALUED_SWITCHES = {"--resume": ("auto",)}
 
 
 def run(options: TrainConfig) -> None:

@@ -25,11 +25,12 @@ from spd.data.manifest import CAMERA_COLUMNS, CANONICAL_CAMERA, read_splits
 from spd.data.mixture import Mixture, Share
 from spd.data.rgbd import RGBDDataset
 from spd.data.transforms import EvalTransform, TrainTransform
+from spd.data.worker import ignore_stop_signals
 from spd.train_config import TrainConfig
 
 _log = logging.getLogger(__name__)
 
-CACHE_FOLDER = "frames"
+CACHE_FOLDER = ".frames"
 """Of a run, for decoded frames."""
 
 
@@ -119,6 +120,13 @@ class RGBDDataModule(pl.LightningDataModule):
         elif self.config.data.cache == "disk":
             frames.keep_on_disk(self.config.output / CACHE_FOLDER / name)
 
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run, once :meth:`setup` is done."""
+        assert self.train_frames is not None, "setup comes first"
+        if self.config.max_steps is not None:
+            return self.config.max_steps
+        return self.config.epochs * max(1, len(self.train_frames) // self.config.data.batch_size)
+
     def train_dataloader(self) -> DataLoader[TrainingSample]:
         """This process's share of each training batch, from the trainer's step on."""
         trainer = self._trainer()
@@ -194,4 +202,5 @@ class RGBDDataModule(pl.LightningDataModule):
             pin_memory=self._trainer().strategy.root_device.type == "cuda",
             # Its own, so that loading draws nothing from the generator that dropout uses.
             generator=torch.Generator(),
+            worker_init_fn=ignore_stop_signals,
         )

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spd.config import ModelConfig
-from spd.files import write_files
+from spd.files import remove_leftovers, require_free_or_own, write_files
 
 Engine = Literal["onnx", "openvino"]
 
@@ -65,6 +65,8 @@ def write_package(folder: Path, description: Description, contents: dict[str, by
         contents: of every file of the engine, by name.
     """
     assert sorted(contents) == sorted(_FILES[description.engine]), sorted(contents)
+    require_package_folder(folder)
+    remove_leftovers(folder)
     checksums = {name: _checksum(content) for name, content in sorted(contents.items())}
     document = {
         "format": FORMAT,
@@ -75,6 +77,12 @@ def write_package(folder: Path, description: Description, contents: dict[str, by
     folder.mkdir(parents=True, exist_ok=True)
     files = {folder / name: content for name, content in contents.items()}
     write_files({**files, folder / DESCRIPTION_FILE: f"{json.dumps(document, indent=2)}\n".encode()})
+
+
+def require_package_folder(folder: Path) -> None:
+    """Raise ``ValueError`` where an export would write into somebody else's folder."""
+    # The description comes last: it waits beside its place where a kill came before.
+    require_free_or_own(folder, (DESCRIPTION_FILE, f".{DESCRIPTION_FILE}.*.tmp"), "an exported model")
 
 
 def read_package(folder: Path, engine: Engine) -> Description:

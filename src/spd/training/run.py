@@ -2,79 +2,156 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
-import os
+import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar, WeightAveraging
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from spd.allocator import keep_freed_memory
-from spd.checkpoint import WEIGHTS_FILE, load_weights, locate, read_config, save
+from spd.checkpoint import load_weights
 from spd.data.datamodule import RGBDDataModule
-from spd.files import write_files
 from spd.model.network import DepthNetwork
 from spd.train_config import TrainConfig
+from spd.training.answers import Run, origin_of, save_answers
 from spd.training.curves import draw_curves
 from spd.training.diagnostics import Watch
 from spd.training.module import SPDModule
+from spd.training.resuming import CONFIG_FILE as CONFIG_FILE
+from spd.training.resuming import Progress, has_answers_of, prepare_folder, read_progress, write_config
+from spd.training.saving import (
+    RESUME_FILE,
+    Averaging,
+    SaveState,
+    StateFiles,
+    load_state,
+    read_state,
+    validation_figures,
+)
+from spd.training.stopping import Stopped, StopSignals
+from spd.training.surroundings import check_surroundings, is_first_process
 
 _log = logging.getLogger(__name__)
 
-RESUME_FILE = "last.ckpt"
-CONFIG_FILE = "train.json"
 LOG_FOLDER = "logs"
-# What may change between a run and its continuation without changing what is learnt.
-_FREE_FIELDS = {"output", "resume", "accelerator", "log_every", "checkpoint_every", "validate_every"}
-_FREE_DATA_FIELDS = {"root", "num_workers", "terms", "cache"}
 
 
 def train(config: TrainConfig) -> Path:
     """Train and write the checkpoint to ``config.output``.
 
     The folder then holds a checkpoint that :func:`spd.load` reads, ``train.json`` with the resolved configuration,
-    ``last.ckpt`` to resume from, TensorBoard's files under ``logs``, and the curves as a picture.
+    ``last.ckpt`` to resume from, TensorBoard's files under ``logs``, and the curves as a picture. A finished run that
+    is resumed stays as it is, to the byte.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: the data cannot be read; the folder holds a run that ``config.resume`` does not continue, or one
-            whose configuration differs; pretrained weights cannot be had, or those of ``config.init`` do not fit.
+        ValueError: the data cannot be read; the folder is somebody else's, or holds a run that ``config.resume`` does
+            not continue or one whose configuration differs; pretrained weights cannot be had, or those of
+            ``config.init`` do not fit; there is no such device.
         NonFiniteLossError: the loss became NaN or infinite.
+        Stopped: a signal ended the run; the message says where it stands.
     """
-    _prepare_folder(config)
+    with StopSignals() as signals:
+        try:
+            return _train(config, signals)
+        except Stopped as stop:
+            if not is_first_process():
+                raise SystemExit(stop.status) from None
+            raise Stopped(stop.signum, _where_it_stands(config, stop)) from None
+
+
+def _train(config: TrainConfig, signals: StopSignals) -> Path:
+    check_surroundings(config)
+    progress = prepare_folder(config)
     keep_freed_memory()
     _quieten_lightning()
     data = RGBDDataModule(config)
     data.setup("fit")
+    total_steps = data.total_steps()
+    if progress is not None:
+        _require_length(config, progress, total_steps)
+        if progress.steps == total_steps and has_answers_of(config.output, progress.steps):
+            _log.warning(
+                "%s is finished, after %d steps, and stays as it is; --resume --extend with a larger --max-steps "
+                "makes it longer",
+                config.output,
+                total_steps,
+            )
+            return config.output
     pl.seed_everything(config.seed, verbose=False)
     module = SPDModule(config)
-    if not config.resume:
+    if progress is None:
         _set_first_weights(module.model, config)
     # Read now: when the run ends, the checkpoint that it started from may be gone.
-    origin = _origin(config)
-    trainer = _trainer(config, origin)
+    run = Run(config, origin_of(config), SaveState(config.output, config.checkpoint_every, total_steps, signals))
+    trainer = _trainer(run, total_steps)
     if trainer.is_global_zero:
-        _write_config(config)
+        write_config(config)
+    if progress is not None and progress.steps == total_steps:
+        _finish(run, module, data, trainer)
+        return config.output
     trainer.fit(
         module,
         datamodule=data,
-        ckpt_path=config.output / RESUME_FILE if config.resume else None,
+        ckpt_path=config.output / RESUME_FILE if progress is not None else None,
         weights_only=True,
     )
     if trainer.is_global_zero:
-        save(module.model, config.output, provenance=_provenance(config, origin, trainer))
+        save_answers(run, module, trainer.global_step, validation_figures(trainer) or run.state.validation)
         draw_curves(config.output / LOG_FOLDER, config.output / "curves.png")
     return config.output
+
+
+def _finish(run: Run, module: SPDModule, data: RGBDDataModule, trainer: pl.Trainer) -> None:
+    """What was left to do of a run that ended after its last step: to validate and save what it has learnt."""
+    state = read_state(run.config.output / RESUME_FILE, checked=False)
+    # Of a run with averaged weights these are the averages, and the others lie beside.
+    load_state(module, state["state_dict"], run.config.output / RESUME_FILE)
+    run.state.load_state_dict(state["callbacks"].get("SaveState", {}))
+    figures: Mapping[str, float] = run.state.validation
+    if data.val_frames is not None:
+        trainer.validate(module, datamodule=data, verbose=False)
+        figures = validation_figures(trainer)
+    if trainer.is_global_zero:
+        save_answers(run, module, state["global_step"], figures)
+        draw_curves(run.config.output / LOG_FOLDER, run.config.output / "curves.png")
+
+
+def _require_length(config: TrainConfig, progress: Progress, total_steps: int) -> None:
+    if progress.steps > total_steps:
+        raise ValueError(
+            f"{config.output} is at step {progress.steps} already, beyond the {total_steps} that are asked for"
+        )
+    before = progress.total_steps
+    if before not in (None, total_steps) and not config.extend:
+        raise ValueError(
+            f"{config.output} is a run of {before} steps and its data now make {total_steps}; go on with --extend, or "
+            "with the data as they were"
+        )
+
+
+def _where_it_stands(config: TrainConfig, stop: Stopped) -> str:
+    """And how to go on, in one line."""
+    try:
+        progress = read_progress(config.output, checked=False)
+    except (ValueError, OSError):
+        return f"stopped by {stop.signal_name} before the first save; {config.output} can be started again"
+    of = "" if progress.total_steps is None else f" of {progress.total_steps}"
+    return (
+        f"stopped by {stop.signal_name} after step {progress.steps}{of}, saved in {config.output / RESUME_FILE}; "
+        "continue with --resume"
+    )
 
 
 def _set_first_weights(network: DepthNetwork, config: TrainConfig) -> None:
@@ -88,7 +165,23 @@ def _set_first_weights(network: DepthNetwork, config: TrainConfig) -> None:
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar without the version of its log folder, which is always the same here."""
+    """Lightning's bar on standard error, without the version of its log folder, which is always the same here."""
+
+    def init_train_tqdm(self) -> Any:
+        """Of the steps of an epoch."""
+        with contextlib.redirect_stdout(sys.stderr):
+            return super().init_train_tqdm()
+
+    def init_validation_tqdm(self) -> Any:
+        """Of a validation."""
+        with contextlib.redirect_stdout(sys.stderr):
+            return super().init_validation_tqdm()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        # Left open they would be drawn once more, after the line that says what happened.
+        for bar in (self._val_progress_bar, self._train_progress_bar):
+            if bar is not None:
+                bar.close()
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
@@ -100,46 +193,42 @@ class SaveForAnswering(pl.Callback):
     It holds the weights that were validated, so this comes before a callback that takes their average away again.
     """
 
-    def __init__(self, config: TrainConfig, origin: Mapping[str, Any]) -> None:
-        self.config = config
-        self.origin = origin
+    def __init__(self, run: Run) -> None:
+        self.run = run
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SPDModule)
-        if trainer.is_global_zero and not trainer.sanity_checking:
-            save(pl_module.model, self.config.output, provenance=_provenance(self.config, self.origin, trainer))
+        if trainer.is_global_zero and trainer.state.fn == "fit":
+            save_answers(self.run, pl_module, trainer.global_step, validation_figures(trainer))
 
 
-def _trainer(config: TrainConfig, origin: Mapping[str, Any]) -> pl.Trainer:
-    logger = TensorBoardLogger(str(config.output), name="", version=LOG_FOLDER)
-    resume_file = ModelCheckpoint(
-        dirpath=config.output,
-        filename=Path(RESUME_FILE).stem,
-        every_n_train_steps=config.checkpoint_every,
-        enable_version_counter=False,
-        save_on_train_epoch_end=False,
-    )
+def _trainer(run: Run, total_steps: int) -> pl.Trainer:
+    config = run.config
     return pl.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
         strategy="ddp" if config.devices > 1 else "auto",
         precision=_precision(config),
-        max_steps=-1 if config.max_steps is None else config.max_steps,
-        max_epochs=config.epochs if config.max_steps is None else -1,
+        # Neither a scheduler's environment nor the current folder has a say in the run.
+        plugins=[LightningEnvironment(), StateFiles()],
+        default_root_dir=config.output,
+        max_steps=total_steps,
+        max_epochs=-1,
         gradient_clip_val=config.optimizer.gradient_clip,
         check_val_every_n_epoch=config.validate_every or None,
         limit_val_batches=None if config.validate_every else 0,
         num_sanity_val_steps=0,
         log_every_n_steps=config.log_every,
-        logger=logger,
+        logger=TensorBoardLogger(str(config.output), name="", version=LOG_FOLDER),
         callbacks=[
-            resume_file,
-            SaveForAnswering(config, origin),
+            SaveForAnswering(run),
             *_averaging(config),
             Watch(config.log_every),
             LearningRateMonitor("step"),
             ProgressBar(),
+            run.state,
         ],
+        enable_checkpointing=True,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
@@ -149,7 +238,7 @@ def _averaging(config: TrainConfig) -> list[pl.Callback]:
     """One kernel for all weights, and the fast one."""
     if config.ema_decay is None:
         return []
-    return [WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))]
+    return [Averaging(multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))]
 
 
 def _precision(config: TrainConfig) -> Any:
@@ -157,110 +246,6 @@ def _precision(config: TrainConfig) -> Any:
         on_cuda = config.accelerator in ("auto", "cuda") and torch.cuda.is_available()
         return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported() else "32-true"
     return "bf16-mixed" if config.precision == "bf16" else "32-true"
-
-
-def _prepare_folder(config: TrainConfig) -> None:
-    stored = config.output / CONFIG_FILE
-    resume_file = config.output / RESUME_FILE
-    if not config.resume:
-        # A run that died before its first write leaves only train.json, and may start anew.
-        if (resume_file.exists() or (config.output / WEIGHTS_FILE).exists()) and _is_first_process():
-            raise ValueError(
-                f"{config.output} already holds a run; continue it with --resume or choose another --output"
-            )
-        return
-    if not resume_file.is_file() or not stored.is_file():
-        raise ValueError(f"{config.output} has nothing to resume: expected {RESUME_FILE} and {CONFIG_FILE} in it")
-    before, now = _read_config(stored), _as_json(config)
-    if changed := sorted(_fixed_differences(before, now)):
-        raise ValueError(
-            f"--resume continues a run as it was configured, but these fields differ: {', '.join(changed)}"
-        )
-
-
-def _read_config(stored: Path) -> dict[str, Any]:
-    """The configuration of a run; a field that came after it was begun had what is its default now."""
-    defaults = _as_json(TrainConfig())
-    try:
-        config = json.loads(stored.read_text("utf-8"))
-        filled = {name: _filled_up(config.get(name, value), value) for name, value in defaults.items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{stored} is not the configuration of a run: {error}") from None
-    return {**config, **filled}
-
-
-def _filled_up(value: Any, default: Any) -> Any:
-    return {**default, **value} if isinstance(default, dict) else value
-
-
-def _is_first_process() -> bool:
-    """Whether this process started the others: Lightning gives those their rank in the environment."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
-
-
-def _fixed_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    differing = []
-    for name in now.keys() | before.keys():
-        old, new = before.get(name), now.get(name)
-        if name in _FREE_FIELDS or old == new:
-            continue
-        if isinstance(old, dict) and isinstance(new, dict):
-            free = _FREE_DATA_FIELDS if name == "data" else set()
-            inner = sorted((old.keys() | new.keys()) - free)
-            differing += [f"{name}.{key}" for key in inner if old.get(key) != new.get(key)]
-        else:
-            differing.append(name)
-    return differing
-
-
-def _write_config(config: TrainConfig) -> None:
-    config.output.mkdir(parents=True, exist_ok=True)
-    write_files({config.output / CONFIG_FILE: (json.dumps(_as_json(config), indent=2) + "\n").encode()})
-
-
-def _as_json(config: TrainConfig) -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(config), default=str))
-
-
-def _provenance(config: TrainConfig, origin: Mapping[str, Any], trainer: pl.Trainer) -> dict[str, Any]:
-    # Of images that the run learns from, they would say nothing.
-    validated = config.data.val_split not in config.data.train_splits
-    figures = {
-        name.removeprefix("val/"): round(float(value), 4)
-        for name, value in trainer.callback_metrics.items()
-        if name.startswith("val/") and validated
-    }
-    return {
-        "data": " + ".join(config.data.set_names),
-        **origin,
-        "splits": list(config.data.train_splits),
-        "train_fraction": config.data.train_fraction,
-        "loss": asdict(config.loss),
-        "steps": trainer.global_step,
-        "batch_size": config.data.batch_size,
-        "num_queries": config.data.num_queries,
-        "seed": config.seed,
-        "ema_decay": config.ema_decay,
-        "pretrained_encoder": config.model.pretrained,
-        "validation": figures,
-        "torch": torch.__version__,
-    }
-
-
-def _origin(config: TrainConfig) -> dict[str, Any]:
-    """The terms of all data that went into the weights, those of the checkpoint they started from too."""
-    if config.init is None:
-        return {"data_terms": _joined_terms(config.data.terms)}
-    first = read_config(locate(config.init))
-    terms = [_joined_terms(config.data.terms), first["provenance"].get("data_terms")]
-    known = None if None in terms else "; ".join(dict.fromkeys("; ".join(map(str, terms)).split("; ")))
-    started_from = {"checksum": first["checksum"], **first["provenance"]}
-    return {"data_terms": known, "started_from": started_from}
-
-
-def _joined_terms(terms: tuple[str, ...]) -> str | None:
-    """Each once; None where none is known."""
-    return "; ".join(dict.fromkeys(terms)) or None
 
 
 def _quieten_lightning() -> None:

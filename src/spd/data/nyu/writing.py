@@ -13,7 +13,7 @@ from pathlib import Path
 
 from spd.data.manifest import CAMERA_COLUMNS, MANIFEST
 from spd.data.nyu.source import CAMERA, NyuFrame, NyuSource, Task, count_text, hold_out
-from spd.files import write_files
+from spd.files import remove_leftovers, write_files
 
 _COLUMNS: tuple[str, ...] = ("image", "depth", "split", "scene", *CAMERA_COLUMNS, "depth_scale", "depth_step")
 _MOST_THREADS = 8
@@ -48,6 +48,7 @@ def write_nyu(
     output.mkdir(parents=True, exist_ok=True)
     for folder in sorted({(output / path).parent for frame in frames for path in frame.written}):
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
     wanted = [index for index, frame in enumerate(frames) if not _is_finished(frame, output)]
     if progress is not None and len(wanted) < len(frames):
         progress(len(frames) - len(wanted))
@@ -81,7 +82,8 @@ def _size(path: Path) -> int:
 def _writing(task: Task, output: Path) -> Callable[[], None]:
     def run() -> None:
         if contents := task():
-            write_files({output / path: data for path, data in contents.items()})
+            # A power cut may leave a file of no bytes, which the next import writes again.
+            write_files({output / path: data for path, data in contents.items()}, synced=False)
 
     return run
 

@@ -22,6 +22,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from spd.camera import Intrinsics
+from spd.data.beginning import begin_data_set, end_data_set
 from spd.data.rooms.near import sample_near_view
 from spd.data.rooms.render import render
 from spd.data.rooms.scene import Scene, sample_room_view, sample_scene
@@ -107,7 +108,7 @@ def write_rooms(
         The manifest's path.
 
     Raises:
-        ValueError: the folder has a manifest, or an argument is out of its range.
+        ValueError: the folder has a manifest or files of something else, or an argument is out of its range.
     """
     _check_size(size)
     _check_near(near)
@@ -123,6 +124,7 @@ def write_rooms(
     manifest = output / MANIFEST
     if manifest.exists():
         raise ValueError(f"{output} already holds a data set ({MANIFEST}); give another folder")
+    begin_data_set(output)
     for folder in ("rgb", "depth"):
         (output / folder).mkdir(parents=True, exist_ok=True)
     first_val = num - min(math.ceil(num * val_fraction - 1e-9), num - 1)
@@ -135,6 +137,7 @@ def write_rooms(
     for index, row in enumerate(rows):
         row["split"] = "train" if index < first_val else "val"
     write_files({manifest: _manifest_bytes(rows)})
+    end_data_set(output)
     return manifest
 
 

@@ -1,8 +1,8 @@
 """Packs a trained checkpoint to ship: its weights in half precision, and notes on accuracy in its model card.
 
 Example:
-  python benchmarks/pack_checkpoint.py --checkpoint runs/3 --notes docs/spd-rooms-nyu-atto.md \
-      --output src/spd/weights/spd-rooms-nyu-atto
+  python benchmarks/pack_checkpoint.py --checkpoint runs/3 --notes docs/spd-lite.md \
+      --output src/spd/weights/spd-lite
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ float32 within 1e-4, bfloat16 within 0.5 % in the median, 2 % at the 99th percen
 then one JSON line; exit status 1 where a limit is passed.
 
 Example:
-  python benchmarks/parity.py --data "$SPD_NYU" --checkpoint spd-rooms-nyu-atto --images 10
+  python benchmarks/parity.py --data "$SPD_NYU" --checkpoint spd-lite --images 10
 """
 
 from __future__ import annotations

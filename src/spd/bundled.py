@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-BUNDLED = "spd-rooms-nyu-atto"
+BUNDLED = "spd-lite"
 """Its name, which stands for its folder wherever a checkpoint of SPD is asked for, unless a folder has that name."""
 
 

@@ -59,8 +59,8 @@ def save(
         folder: made if it does not exist; other files in it are left alone.
         provenance: where the weights come from, as JSON values by name (data, steps, seed, metrics…). Kept in
             ``config.json`` and listed in the model card.
-        dtype: precision of the weights in the file, ``torch.float16`` for half the size; None is that which they have.
-            Loading brings them back to that of the model.
+        dtype: precision of the parameters in the file, ``torch.float16`` for half the size; None is that which they
+            have. Loading brings them back to that of the model. Statistics of batch norms keep theirs.
         notes: Markdown for the model card, after its section on training: figures, known failures.
 
     Raises:
@@ -73,8 +73,9 @@ def save(
     finish_interrupted_save(folder)
     _refuse_files_of_others(folder)
     remove_leftovers(folder)
+    weights_of = {name for name, _ in model.named_parameters()}
     state = {
-        name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
+        name: tensor.detach().to("cpu", (dtype if name in weights_of else None) or tensor.dtype).contiguous()
         for name, tensor in model.state_dict().items()
     }
     weights = safetensors.torch.save(state, metadata={"format": "pt"})
@@ -149,7 +150,7 @@ def load_network(
 
     Args:
         source: the folder, or ``owner/name`` (also ``hf://owner/name``) of a repository on the Hugging Face hub, or
-            ``spd-rooms-nyu-atto``, the checkpoint that comes with SPD. A folder of that name goes before either.
+            ``spd-lite``, the checkpoint that comes with SPD. A folder of that name goes before either.
         kind: the class whose weights the checkpoint holds.
         device: where the weights go.
         interaction: None is the mode that the checkpoint was trained in. Another one runs the same weights, as an

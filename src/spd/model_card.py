@@ -105,7 +105,7 @@ def model_card(
 ) -> str:
     """Sizes, training, ``notes``, use, limits and licences, with the header that the Hugging Face hub reads.
 
-    Weights carry the terms of what they were made from: of timm's weights where training started from those, and of
+    Weights carry the terms of what they were made from: of ImageNet weights where training started from those, and of
     the data, ``data_terms`` of the provenance.
     """
     terms = provenance.get("data_terms")
@@ -141,7 +141,7 @@ def _licence(config: ModelConfig, terms: Any) -> tuple[str, str]:
         return licence, "The weights were trained from random values; no other weights are in them."
     timm_weights = timm.get_pretrained_cfg(config.encoder)
     licence = (timm_weights and timm_weights.license) or "unknown"
-    return licence, f"The weights were trained from timm's weights of `{config.encoder}`, whose licence is {licence}."
+    return licence, f"The encoder started from ImageNet weights of `{config.encoder}`, whose licence is {licence}."
 
 
 def _items(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:

@@ -228,9 +228,7 @@ def test_without_a_checkpoint_the_bundled_one_answers_and_says_so(
     words = ["predict", str(image_path), "--device", "cpu", "--points", "3,3", "70,40", "--json"]
     assert main(words) == 0
     captured = capsys.readouterr()
-    assert (
-        captured.err == "with the bundled checkpoint spd-rooms-nyu-atto: indoor scenes, weights for research use only\n"
-    )
+    assert captured.err == "with the bundled checkpoint spd-lite: indoor scenes, weights for research use only\n"
     expected = load(device="cpu")(image_path, [(3, 3), (70, 40)])
     assert [answer["depth_m"] for answer in json.loads(captured.out)] == pytest.approx(expected, abs=1e-6)
 

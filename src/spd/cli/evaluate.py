@@ -41,7 +41,7 @@ class Options:
     """Models to score, side by side; spd and bilinear each take the next --checkpoint."""
     checkpoint: tuple[str, ...] = ()
     """Folders of the checkpoints, or owner/name on the Hugging Face hub, in the order of their models;
-    spd-rooms-nyu-atto is the one that comes with SPD."""
+    spd-lite is the one that comes with SPD."""
     depth_anything: str | None = None
     """Folder or name of Depth Anything's weights; None is V2 Small, metric, indoor."""
     split: tuple[str, ...] = ("test",)

@@ -21,7 +21,7 @@ class Options:
     """Options of ``spd export``."""
 
     checkpoint: str
-    """Folder of the checkpoint, owner/name of a repository on the Hugging Face hub, or spd-rooms-nyu-atto, which comes
+    """Folder of the checkpoint, owner/name of a repository on the Hugging Face hub, or spd-lite, which comes
     with SPD."""
     format: Literal["onnx", "openvino"]
     """Engine that is to run it."""

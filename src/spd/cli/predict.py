@@ -36,7 +36,7 @@ class Options:
     image: tyro.conf.Positional[Path]
     """The photograph."""
     checkpoint: str | None = None
-    """Folder of the checkpoint, or owner/name of a repository on the Hugging Face hub. None is spd-rooms-nyu-atto,
+    """Folder of the checkpoint, or owner/name of a repository on the Hugging Face hub. None is spd-lite,
     which comes with SPD: indoor scenes, weights for research use only."""
     points: tuple[str, ...] = ()
     """Pixels U,V."""

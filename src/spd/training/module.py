@@ -16,6 +16,7 @@ from spd.config import Architecture, ModelConfig
 from spd.coordinates import anchor_points
 from spd.data.batches import TrainingBatch
 from spd.data.datamodule import RGBDDataModule
+from spd.evaluation.alignment import scale_by_median
 from spd.evaluation.metrics import compute_metrics
 from spd.model.depth_head import DenseAuxiliaryHeads
 from spd.model.encoder import Encoder
@@ -187,8 +188,9 @@ def validation_figures(predicted_m: np.ndarray, true_m: np.ndarray) -> dict[str,
         predicted_m: (N,) metres.
         true_m: (N,) metres.
     """
+    predicted_m, true_m = predicted_m.astype(np.float64), true_m.astype(np.float64)
     raw = compute_metrics(predicted_m, true_m)
-    aligned = compute_metrics(predicted_m * (np.median(true_m) / np.median(predicted_m)), true_m)
+    aligned = compute_metrics(scale_by_median(predicted_m, true_m), true_m)
     return {"abs_rel": raw.abs_rel, "rmse": raw.rmse, "delta1": raw.delta1, "abs_rel_aligned": aligned.abs_rel}
 
 

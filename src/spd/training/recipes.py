@@ -11,6 +11,8 @@ from spd.config import ModelConfig
 from spd.train_config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 
 _NYU_TERMS = ("research use only, as NYU Depth V2",)
+_OPEN = (1e-3, 65.0)
+"""Metres, for data that does not end with a room; a PNG in millimetres ends at 65.5."""
 _EDGES = 0.3
 """Of the query points: the one choice of the ablations that is separated from the plan's uniform ones."""
 
@@ -64,7 +66,7 @@ def lite() -> TrainConfig:
     --data.root names others.
     """
     return TrainConfig(
-        model=ModelConfig.lite(pretrained=True, dropout=0.0, train_size=(192, 256)),
+        model=ModelConfig.lite(pretrained=True, dropout=0.0, train_size=(192, 256), depth_range=_OPEN),
         data=DataConfig(
             root=_folders("SPD_NYU", "SPD_RGBD"),
             # Strong: other focal lengths, off-centre crops, other light.
@@ -87,7 +89,7 @@ def lite() -> TrainConfig:
 def lite0() -> TrainConfig:
     """EfficientNet-Lite0, the quicker one, trained as ``lite``."""
     recipe = lite()
-    model = ModelConfig.lite0(pretrained=True, dropout=0.0, train_size=(192, 256))
+    model = ModelConfig.lite0(pretrained=True, dropout=0.0, train_size=(192, 256), depth_range=_OPEN)
     return replace(recipe, model=model, output=Path("runs/lite0"))
 
 

@@ -12,14 +12,10 @@ if TYPE_CHECKING:
     from spd.evaluation.metrics import Metrics
     from spd.evaluation.pair_distance import PairDistance
     from spd.evaluation.report import ModelReport, Report, Result
-    from spd.evaluation.scores import Scores
+    from spd.evaluation.scores import OverScenes, Scores
 
 _MAIN_METRICS = ("abs_rel", "rmse", "delta1")
 _OTHER_METRICS = ("sq_rel", "rmse_log", "silog", "log10", "delta2", "delta3")
-_ALIGNED = (
-    "raw: as answered; median_aligned, log_fit_aligned: each image's answers first brought to its truth, by one factor "
-    "or by a line in log depth"
-)
 
 
 def print_report(report: Report) -> None:
@@ -28,6 +24,7 @@ def print_report(report: Report) -> None:
     for sentence in report.notes():
         print(f"Note: {sentence}.")
     _print_over_scenes(report)
+    _print_other_metrics(report)
     _print_pooled(report)
     _print_consistency(report)
 
@@ -38,24 +35,26 @@ def print_summary(reports: Sequence[Report]) -> None:
     for report in reports:
         for model in report.models:
             result = next(result for result in model.results if result.way == model.detail.way)
-            means = [scores.mean for scores in result.scores.values()]
-            over_scenes = [scores.over_scenes and scores.over_scenes.mean for scores in result.scores.values()]
+            in_scenes = {name: scores.over_scenes and scores.over_scenes.mean for name, scores in result.scores.items()}
             rows.append(
                 [
                     f"{report.identity.data} {report.identity.split}",
                     model.name,
                     result.way.name,
                     str(report.num_images),
-                    *(_value(mean, "abs_rel") for mean in (*means, *over_scenes)),
+                    *(_value(scores.mean, "abs_rel") for scores in result.scores.values()),
+                    _value(in_scenes["raw"], "abs_rel"),
+                    _value(in_scenes["median_aligned"], "abs_rel"),
                     _value(result.pair_distance.get("raw"), "mean"),
                 ]
             )
-    alignments = list(reports[0].models[0].results[0].scores)
-    over = [f"{alignment}{where}" for where in ("", ", scenes") for alignment in alignments]
     print_table(
-        ("data set", "model", "K", "images", *over, "raw pair_distance"),
+        (
+            *("data set", "model", "K", "images", *reports[0].models[0].results[0].scores),
+            *("raw, scenes", "median_aligned, scenes", "raw pair_distance"),
+        ),
         rows,
-        title="All data sets: abs_rel, mean over images and (scenes) mean over scenes",
+        title="All data sets: abs_rel, as the mean over images and, where it says so, over scenes",
         text_columns=("data set", "model"),
     )
 
@@ -63,12 +62,11 @@ def print_summary(reports: Sequence[Report]) -> None:
 def _print_over_images(report: Report) -> None:
     identity = report.identity
     print_table(
-        ("model", "K", "alignment", *_with_errors(2), *_OTHER_METRICS, "pair_distance", "images/s"),
+        ("model", "K", "alignment", *_with_errors(2), "pair_distance", "images/s"),
         [
             [
                 *start,
                 *_with_both_errors(scores),
-                *_values(scores.mean, _OTHER_METRICS),
                 _value(result.pair_distance.get(alignment), "mean"),
                 _speed(result, alignment),
             ]
@@ -76,33 +74,55 @@ def _print_over_images(report: Report) -> None:
         ],
         title=f"Mean over the {report.num_images} images of {identity.split} of {identity.data}, crop {identity.crop}, "
         f"true depth {identity.depth_range}",
-        caption=f"{_ALIGNED}\n±1 between images, ±2 from which points are asked (standard errors); sq_rel and rmse in "
-        f"metres\n{_pairs(report)}",
+        caption="raw: as answered; median_aligned, log_fit_aligned: each image's answers first brought to its truth, "
+        "by one factor\nor by a line in log depth; ±1 between images, ±2 from which points are asked (standard errors)"
+        f"\nrmse in metres; {_pairs(report)}",
         text_columns=("model", "alignment"),
     )
 
 
 def _print_over_scenes(report: Report) -> None:
-    over_scenes = report.models[0].results[0].scores["raw"].over_scenes
-    if over_scenes is None:
+    first = report.models[0].results[0].scores["raw"].over_scenes
+    if first is None:
         return
     rows = []
     for start, result, alignment, scores in _rows(report):
-        assert scores.over_scenes is not None, "all of a report have the same images"
-        mean, error = scores.over_scenes.mean, scores.over_scenes.standard_error
-        main = [cell for metric in _MAIN_METRICS for cell in (_value(mean, metric), _value(error, metric))]
-        pairs = _value(result.pair_distance.get(alignment), "mean_over_scenes")
-        rows.append([*start, *main, *_values(mean, _OTHER_METRICS), pairs])
-    identity = report.identity
-    images = sum(scene.num_images for scene in over_scenes.per_scene)
+        over_scenes = _over_scenes(scores)
+        main = [
+            _value(figures, metric)
+            for metric in _MAIN_METRICS
+            for figures in (over_scenes.mean, over_scenes.standard_error)
+        ]
+        rows.append([*start, *main, _value(result.pair_distance.get(alignment), "mean_over_scenes")])
+    images = sum(scene.num_images for scene in first.per_scene)
     print_table(
-        ("model", "K", "alignment", *_with_errors(1), *_OTHER_METRICS, "pair_distance"),
+        ("model", "K", "alignment", *_with_errors(1), "pair_distance"),
         rows,
-        title=f"Mean over the {len(over_scenes.per_scene)} scenes of {identity.split} of {identity.data}: of the means "
-        f"over each scene's images, {images} in all",
+        title=f"Mean over the {len(first.per_scene)} scenes of {report.identity.split} of {report.identity.data}: of "
+        f"the means over each scene's images, {images} in all",
         caption="±1 between scenes (standard error)",
         text_columns=("model", "alignment"),
     )
+
+
+def _print_other_metrics(report: Report) -> None:
+    rows = []
+    for start, _, _, scores in _rows(report):
+        rows.append([*start, "images", *_values(scores.mean, _OTHER_METRICS)])
+        if scores.over_scenes is not None:
+            rows.append([*start, "scenes", *_values(scores.over_scenes.mean, _OTHER_METRICS)])
+    print_table(
+        ("model", "K", "alignment", "mean over", *_OTHER_METRICS),
+        rows,
+        title="The other metrics",
+        caption="sq_rel in metres",
+        text_columns=("model", "alignment", "mean over"),
+    )
+
+
+def _over_scenes(scores: Scores) -> OverScenes:
+    assert scores.over_scenes is not None, "all of a report have the same images"
+    return scores.over_scenes
 
 
 def _print_pooled(report: Report) -> None:
@@ -177,6 +197,6 @@ def _pairs(report: Report) -> str:
     if distance is None:
         return "pair_distance needs a camera, and no image has one"
     return (
-        "pair_distance: relative error of the distance between two random points, lifted with the image's camera; "
+        "pair_distance: relative error of the distance between two random points, lifted with the image's camera;\n"
         f"median over pairs, mean over the {distance.num_images} images with a camera"
     )

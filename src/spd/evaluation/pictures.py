@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from spd.data.rgbd import read_image
+from spd.evaluation.alignment import Alignment, aligned_depth
 from spd.evaluation.breakdown import NUM_COLUMNS, NUM_ROWS, RangeError, SceneError
-from spd.evaluation.metrics import clamp_depth
+from spd.evaluation.metrics import compute_metrics
 from spd.evaluation.protocol import ImagePrediction
 from spd.evaluation.report import ModelReport, Report
 from spd.files import write_files
@@ -60,7 +61,7 @@ def _by_queries(report: Report) -> bytes:
 
 
 def _by_depth(models: Sequence[ModelReport]) -> bytes:
-    figure, (error_axes, bias_axes, share_axes) = _figure(7.2, 7.6, rows=3, height_ratios=(3, 3, 1.4), sharex=True)
+    figure, (error_axes, bias_axes, share_axes) = _figure(9.0, 7.6, rows=3, height_ratios=(3, 3, 1.4), sharex=True)
     # All models answer about the same points, so the ranges without one are the same.
     shown = _with_points(models[0].breakdown.by_depth)
     ranges = models[0].breakdown.by_depth[shown]
@@ -80,7 +81,7 @@ def _by_depth(models: Sequence[ModelReport]) -> bytes:
     bias_axes.set_ylabel("predicted / true, raw (geometric mean)")
     share_axes.bar(middles, [100 * error.share for error in ranges], color="0.7")
     share_axes.set_ylabel("% of points")
-    share_axes.set_xticks(middles, [f"{error.low_m:g}–{error.high_m:g}" for error in ranges])
+    share_axes.set_xticks(middles, [f"{error.low_m:g}–{error.high_m:g}" for error in ranges], fontsize=8)
     share_axes.set_xlabel("true depth, metres")
     return _png(figure)
 
@@ -115,7 +116,7 @@ def _by_scene(models: Sequence[ModelReport]) -> bytes:
     all_scenes = models[0].breakdown.by_scene
     # The worst is on top, so it is drawn last.
     scenes = [(error.scene, error.num_images) for error in all_scenes[:_MOST_SCENES_DRAWN]][::-1]
-    figure, panels = _figure(9.6, 1.4 + 0.28 * len(scenes) * max(1.0, len(models) / 2), columns=2, sharey=True)
+    figure, panels = _figure(10.2, 1.4 + 0.28 * len(scenes) * max(1.0, len(models) / 2), columns=2, sharey=True)
     for axes, kind in zip(panels, ("raw", "median_aligned"), strict=True):
         for index, model in enumerate(models):
             errors = {error.scene: _of_alignment(error, kind) for error in model.breakdown.by_scene}
@@ -124,13 +125,15 @@ def _by_scene(models: Sequence[ModelReport]) -> bytes:
             offset = 0.4 - height * (index + 0.5)
             axes.barh(np.arange(len(scenes)) + offset, values, height, xerr=spreads, label=model.name)
         axes.set_xlim(left=0)
-        axes.set_xlabel(f"{kind} AbsRel ± standard error between images")
+        axes.set_xlabel(f"{kind} AbsRel")
     panels[0].set_yticks(np.arange(len(scenes)), [f"{scene.replace('_', ' ')} ({count})" for scene, count in scenes])
     panels[0].set_ylim(-0.6, len(scenes) - 0.4)
     panels[0].legend(loc="lower right")
     left_out = len(all_scenes) - len(scenes)
     rest = f"; {left_out} more are in report.json" if left_out else ""
-    figure.suptitle(f"scenes, their number of images in brackets{rest}", fontsize=10)
+    figure.suptitle(
+        f"scenes, their number of images in brackets; lines: standard error between images{rest}", fontsize=10
+    )
     return _png(figure)
 
 
@@ -142,12 +145,19 @@ def _of_alignment(error: SceneError, alignment: str) -> tuple[float, float]:
 
 
 def _extremes(model: ModelReport, data_root: Path) -> bytes:
-    """The images of largest and of smallest raw AbsRel, their points coloured by predicted over true depth."""
+    """The images of largest and of smallest AbsRel, their points coloured by predicted over true depth.
+
+    Raw, unless no image has a camera: all answers would be off by the factor of an assumed one.
+    """
     predictions, depth_range = model.detail.predictions, model.identity.depth_range
-    clamped = [clamp_depth(prediction.predicted_m, depth_range) for prediction in predictions]
+    has_camera = any(prediction.intrinsics is not None for prediction in predictions)
+    alignment: Alignment = "raw" if has_camera else "median_aligned"
+    scored = [
+        aligned_depth(prediction.predicted_m, prediction.true_m, alignment, depth_range) for prediction in predictions
+    ]
     errors = [
-        float(np.mean(np.abs(answers - prediction.true_m) / prediction.true_m))
-        for answers, prediction in zip(clamped, predictions, strict=True)
+        compute_metrics(depth_m, prediction.true_m).abs_rel
+        for depth_m, prediction in zip(scored, predictions, strict=True)
     ]
     order = np.argsort(errors, kind="stable")
     count = min(_NUM_EXTREMES, max(1, len(order) // 2))
@@ -157,22 +167,22 @@ def _extremes(model: ModelReport, data_root: Path) -> bytes:
     for panels, (kind, indices) in zip(axes, rows.items(), strict=True):
         for panel, index in zip(panels, indices.tolist(), strict=True):
             image = read_image(data_root / predictions[index].image)
-            shown = _draw_ratios(panel, image, predictions[index], clamped[index])
-            panel.set_title(f"{kind}: {predictions[index].image}\nraw AbsRel {errors[index]:.3f}", fontsize=8)
+            shown = _draw_ratios(panel, image, predictions[index], scored[index])
+            panel.set_title(f"{kind}: {predictions[index].image}\n{alignment} AbsRel {errors[index]:.3f}", fontsize=8)
     assert shown is not None
     bar = figure.colorbar(shown, ax=axes.ravel().tolist(), label="predicted / true", shrink=0.8)
     ticks = (1 / _RATIO_LIMIT, 0.8, 1.0, 1.25, _RATIO_LIMIT)
     bar.set_ticks(np.log(ticks).tolist(), labels=[f"{tick:.2f}" for tick in ticks])
-    figure.suptitle(f"{model.name}: red is predicted too far, blue too near", fontsize=10)
+    figure.suptitle(f"{model.name}, {alignment}: red is predicted too far, blue too near", fontsize=10)
     return _png(figure)
 
 
 def _draw_ratios(
-    panel: Any, image: UInt8[np.ndarray, "H W 3"], prediction: ImagePrediction, clamped_m: Float[np.ndarray, "N"]
+    panel: Any, image: UInt8[np.ndarray, "H W 3"], prediction: ImagePrediction, scored_m: Float[np.ndarray, "N"]
 ) -> Any:
     chosen = slice(0, _MOST_POINTS_DRAWN)
     u, v = prediction.query_points[chosen].T
-    ratio = clamped_m[chosen] / prediction.true_m[chosen]
+    ratio = scored_m[chosen] / prediction.true_m[chosen]
     # In grey, so that the only colours are those of the points.
     panel.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
     panel.set_axis_off()
@@ -187,7 +197,10 @@ def _with_gaps(values: Sequence[float | None]) -> np.ndarray:
 def _plain_log_ticks(axes: Any) -> None:
     from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-    axes.yaxis.set_major_locator(FixedLocator([0.25, 0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0]))
+    low, high = axes.get_ylim()
+    close = [0.25, 0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0]
+    apart = [0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    axes.yaxis.set_major_locator(FixedLocator(close if high < 16 * low else apart))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(ScalarFormatter())
 

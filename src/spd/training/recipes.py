@@ -9,7 +9,6 @@ from pathlib import Path
 from spd.config import ModelConfig
 from spd.train_config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 
-_NYU_TERMS = "research use only, as NYU Depth V2"
 _EDGES = 0.3
 """Of the query points: the one choice of the ablations that is separated from the plan's uniform ones."""
 
@@ -18,7 +17,7 @@ def nyu_tiny() -> TrainConfig:
     """The tiny model on NYU Depth V2, its encoder from timm's ImageNet weights (CC BY-NC 4.0)."""
     return TrainConfig(
         model=ModelConfig.tiny(pretrained=True),
-        data=DataConfig(root=_nyu(), terms=_NYU_TERMS, edge_fraction=_EDGES),
+        data=DataConfig(root=_nyu(), edge_fraction=_EDGES),
         loss=LossConfig(relative_weight=1.0),
         output=Path("runs/nyu-tiny"),
     )
@@ -28,7 +27,7 @@ def plan_v14() -> TrainConfig:
     """The plan to the letter on NYU Depth V2, to measure every later decision against."""
     return TrainConfig(
         model=ModelConfig.plan_v14(pretrained=True),
-        data=DataConfig(root=_nyu(), terms=_NYU_TERMS),
+        data=DataConfig(root=_nyu()),
         output=Path("runs/plan-v14"),
     )
 
@@ -39,7 +38,6 @@ def nyu_atto() -> TrainConfig:
         model=ModelConfig.atto(dropout=0.0),
         data=DataConfig(
             root=_nyu(),
-            terms=_NYU_TERMS,
             # Strong, since 695 images are soon known by heart.
             zoom=(0.65, 1.5),
             color_jitter=(0.4, 0.4, 0.4, 0.1),
@@ -62,7 +60,7 @@ def rooms_atto() -> TrainConfig:
     """The small model on procedural rooms from random weights: a first model in minutes."""
     return TrainConfig(
         model=ModelConfig.atto(dropout=0.0),
-        data=DataConfig(terms="apache-2.0", edge_fraction=_EDGES),
+        data=DataConfig(edge_fraction=_EDGES),
         optimizer=OptimizerConfig(learning_rate=4e-4),
         output=Path("runs/rooms-atto"),
         max_steps=1000,

@@ -70,6 +70,8 @@ def save(
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"folder must be a folder for the checkpoint, got the file {folder}")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype must be a floating type of torch such as torch.float16, got {dtype!r}")
     finish_interrupted_save(folder)
     _refuse_files_of_others(folder)
     remove_leftovers(folder)

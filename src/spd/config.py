@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -263,6 +264,12 @@ class ModelConfig:
 
 
 PRESETS = ("lite", "lite0", "tiny", "plan_v14", "nano", "atto")
+
+
+def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise ``ValueError`` unless ``value`` is one of ``choices``."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def require_divisor(heads_name: str, heads: int, width_name: str, width: int) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from spd.camera import Intrinsics, lift
 from spd.coordinates import resize_points
 from spd.data.transforms import Geometry, resize_image
+from spd.forking import answer_without_lost_threads
 from spd.inputs import ImageLike, Numbers, as_intrinsics, as_pixels, check_points, model_size
 from spd.model.network import DepthNetwork
 
@@ -66,6 +67,9 @@ class Predictor:
     joint: bool = False
     """The points of one call see each other, so they are answered at once and there is a most of them. Otherwise an
     answer depends on the image alone, and points are answered in chunks, as many as there are."""
+
+    def __post_init__(self) -> None:
+        answer_without_lost_threads(self.device)
 
     @classmethod
     def from_model(cls, model: DepthNetwork) -> Predictor:
@@ -131,6 +135,7 @@ class Predictor:
 
     @torch.inference_mode()
     def _encode(self, pixels: UInt8[np.ndarray, "H W 3"], intrinsics: Intrinsics | None) -> Scene:
+        answer_without_lost_threads(self.device)
         size = (pixels.shape[0], pixels.shape[1])
         seen_size = size if self.train_size is None else model_size(size, self.train_size)
         stored = torch.from_numpy(pixels).permute(2, 0, 1)
@@ -210,6 +215,7 @@ class Scene:
 
     @torch.inference_mode()
     def _answer(self, query_points: Float[np.ndarray, "K 2"]) -> Float[np.ndarray, "K"]:
+        answer_without_lost_threads(self.device)
         seen_points = resize_points(torch.from_numpy(query_points), self.size, self.seen_size)
         # To float32 before the device: not every device has float64.
         depth_m = self.model.decode(self.memory, seen_points.float().unsqueeze(0).to(self.device))

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
 
 from spd.config import ModelConfig
+from spd.data import sharing
 from spd.data.batches import EpochBatchSampler, SampleKey, TrainingBatch
 from spd.data.datamodule import RGBDDataModule
 from spd.data.mixture import Mixture, Share
@@ -101,6 +102,29 @@ def test_workers_change_nothing(root: Path) -> None:
     assert len(alone) == len(shared) == 2
     for one, other in zip(alone, shared, strict=True):
         assert_same(one, other)
+
+
+def test_small_shared_memory_changes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = list(module_of(config_of(root)).train_dataloader())
+    monkeypatch.setattr(sharing, "free_bytes", lambda folder: 1000)
+    loader = module_of(config_of(root, num_workers=2)).train_dataloader()
+    assert isinstance(loader.collate_fn, sharing.ThroughPipe)
+    for one, other in zip(alone, loader, strict=True):
+        assert_same(one, other)
+        assert not other.images.is_shared()
+
+
+def test_shared_memory_that_cannot_be_written_is_refused(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(dir: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(sharing, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(sharing.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(ValueError, match=r"got Read-only file system; --data\.num-workers 0"):
+        module_of(config_of(root, num_workers=2)).train_dataloader()
+    module_of(config_of(root, num_workers=0)).train_dataloader()
 
 
 def test_a_sample_is_a_function_of_seed_epoch_and_frame(root: Path) -> None:

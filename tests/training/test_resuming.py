@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from spd.config import ModelConfig
@@ -192,6 +194,15 @@ def test_a_folder_with_weights_alone_leads_to_init(rooms: Path, tmp_path: Path) 
     for resume in (False, True, "auto"):
         with pytest.raises(ValueError, match=f"--init {tmp_path / 'run'}"):
             train(replace(config, resume=resume))
+
+
+def test_data_without_depth_are_refused_before_anything_is_written(rooms: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(rooms, tmp_path / "data")
+    for depth in (data / "depth").iterdir():
+        Image.fromarray(np.zeros((64, 96), np.uint16)).save(depth)
+    with pytest.raises(ValueError, match=r"none of the 9 frames has a valid depth: .*00000\.png"):
+        train(small_run(data, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_somebody_elses_folder_is_refused(rooms: Path, tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_refusals_are_one_line(rooms: Path, tmp_path: Path) -> None:
 
 def test_a_run_starts_from_the_weights_of_a_checkpoint(rooms: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    assert train(rooms, first, "--max-steps", "1").returncode == 0
+    assert train(rooms, first, "--max-steps", "1", "--data.terms", "apache-2.0").returncode == 0
     # A rate of almost nothing: what is saved is what it started from.
     tuned = train(
         rooms, second, "--init", str(first), "--max-steps", "1", "--optimizer.learning-rate", "1e-12", "--seed", "7",

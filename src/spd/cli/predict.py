@@ -9,7 +9,6 @@ Example:
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from spd.cli.output import note, print_json, print_table
+from spd.cli.points import STANDARD_INPUT, read_points
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ class Options:
     """Pixels U,V."""
     points_file: Path | None = None
     """Pixels from a file: .csv (two columns, or a header with u and v), .json ([[u, v], ...] or [{"u": .., "v": ..},
-    ...]) or .npy (K, 2)."""
+    ...]) or .npy (K, 2); - is standard input, CSV or JSON."""
     grid: int | None = None
     """N x N pixels in a regular grid."""
     intrinsics: tuple[float, float, float, float] | None = None
@@ -84,6 +84,7 @@ def run(options: Options) -> None:
     from spd.inputs import check_points
 
     query_points = check_points(points, (height, width))
+    _warn_of_camera(options, width)
     predictor = _load(options)
     if options.dense:
         scene = predictor.encode(image, intrinsics=options.intrinsics)
@@ -112,6 +113,18 @@ def run(options: Options) -> None:
     elif answers or not options.dense:
         rows = [(f"{row['u']:.10g}", f"{row['v']:.10g}", f"{row['depth_m']:.3f}") for row in answers]
         print_table(("u", "v", "depth (m)"), rows)
+
+
+def _warn_of_camera(options: Options, width: int) -> None:
+    """Focal lengths that no camera has are those of other units or of another image."""
+    import warnings
+
+    from spd.data.summary import odd_focal_length
+    from spd.inputs import as_intrinsics
+
+    camera = as_intrinsics(options.intrinsics)
+    if camera is not None and (odd := odd_focal_length(camera, width)):
+        warnings.warn(f"--intrinsics {odd}", stacklevel=2)
 
 
 def _load(options: Options) -> Predictor:
@@ -154,7 +167,7 @@ def _check(options: Options) -> None:
         ("--dense", options.dense, (".png", ".npy")),
     ]
     for name, path, suffixes in files:
-        if path and _suffix(path) not in suffixes:
+        if path and _suffix(path) not in suffixes and not (name == "--points-file" and path == STANDARD_INPUT):
             raise ValueError(f"{name} must end in {' or '.join(suffixes)}, got {path}")
     inputs = [path.resolve() for path in (options.image, options.points_file) if path]
     for name, path, _ in files[1:]:
@@ -171,16 +184,9 @@ def _read_points(options: Options) -> Any:
         ValueError: it cannot be read as points.
         OSError: there is no such file.
     """
-    path = options.points_file
-    if path is None:
-        return [_parse_pair(text) for text in options.points] or None
-    if _suffix(path) == ".npy":
-        return _read_npy(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} must be text in UTF-8: {error}") from None
-    return _parse_csv(path, text) if _suffix(path) == ".csv" else _parse_json(path, text)
+    if options.points_file is not None:
+        return read_points(options.points_file)
+    return [_parse_pair(text) for text in options.points] or None
 
 
 def _parse_pair(text: str) -> tuple[float, float]:
@@ -189,58 +195,6 @@ def _parse_pair(text: str) -> tuple[float, float]:
     except ValueError:
         raise ValueError(f"--points must be pixels U,V such as 320,240, got {text!r}") from None
     return u, v
-
-
-def _read_npy(path: Path) -> np.ndarray:
-    import numpy as np
-
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not a .npy array of numbers: {error}") from None
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path} must hold one .npy array, got an archive of arrays")
-    return array
-
-
-def _parse_csv(path: Path, text: str) -> list[tuple[float, float]]:
-    """Rows of two numbers, or after a header, what is in its columns u and v."""
-    try:
-        rows = [
-            (line, [cell.strip() for cell in row]) for line, row in enumerate(csv.reader(io.StringIO(text)), 1) if row
-        ]
-    except csv.Error as error:
-        raise ValueError(f"{path} is not CSV: {error}") from None
-    columns, width = (0, 1), 2
-    if rows and not all(_is_number(cell) for cell in rows[0][1]):
-        header = [cell.lower() for cell in rows.pop(0)[1]]
-        if header.count("u") != 1 or header.count("v") != 1:
-            raise ValueError(f"{path} must have two numbers in a row or a header with u and v, got {','.join(header)}")
-        columns, width = (header.index("u"), header.index("v")), len(header)
-    points = []
-    for line, row in rows:
-        if len(row) != width or not all(_is_number(row[column]) for column in columns):
-            raise ValueError(f"{path} line {line} must be {width} cells with the numbers u and v, got {','.join(row)}")
-        points.append((float(row[columns[0]]), float(row[columns[1]])))
-    return points
-
-
-def _parse_json(path: Path, text: str) -> list[Any]:
-    """A list of [u, v] or of objects with u and v, as [u, v] each."""
-    try:
-        items = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(items, list):
-        raise ValueError(f"{path} must be a list of points, got {type(items).__name__}")
-    points = []
-    for index, item in enumerate(items):
-        pair = [item.get("u"), item.get("v")] if isinstance(item, dict) else item
-        if not (isinstance(pair, list) and len(pair) == 2 and all(type(number) in (int, float) for number in pair)):
-            got = json.dumps(item)
-            raise ValueError(f'{path} must hold points [u, v] or {{"u": .., "v": ..}}, got {got[:80]} at index {index}')
-        points.append(pair)
-    return points
 
 
 def _grid(count: int, width: int, height: int) -> np.ndarray:
@@ -288,11 +242,3 @@ def _as_json(answers: list[dict[str, float]]) -> bytes:
 
 def _suffix(path: Path) -> str:
     return path.suffix.lower()
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

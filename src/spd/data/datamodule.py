@@ -24,6 +24,7 @@ from spd.data.frame_sets import FrameSets
 from spd.data.manifest import CAMERA_COLUMNS, CANONICAL_CAMERA, read_splits
 from spd.data.mixture import Mixture, Share
 from spd.data.rgbd import RGBDDataset
+from spd.data.sharing import collate_for
 from spd.data.transforms import EvalTransform, TrainTransform
 from spd.data.worker import ignore_stop_signals
 from spd.train_config import TrainConfig
@@ -185,6 +186,12 @@ class RGBDDataModule(pl.LightningDataModule):
         assert self.train_frames is not None, "setup comes first"
         return [str(self.train_frames.frame(index).image) for index in indices]
 
+    def _batch_bytes(self) -> int:
+        """Of one process, about: an image and a depth at four bytes, and the most query points."""
+        data, (height, width) = self.config.data, self.config.model.train_size
+        most_queries = max(data.num_queries, data.query_range[1] if data.query_schedule == "log_uniform" else 0)
+        return data.batch_size * (16 * height * width + 16 * most_queries)
+
     def _trainer(self) -> pl.Trainer:
         assert self.trainer is not None, "loaders are made for a Trainer"
         return self.trainer
@@ -197,7 +204,7 @@ class RGBDDataModule(pl.LightningDataModule):
             samples,
             batch_sampler=batches,
             num_workers=num_workers,
-            collate_fn=collate,
+            collate_fn=collate_for(collate, num_workers, self._batch_bytes()),
             persistent_workers=num_workers > 0,
             pin_memory=self._trainer().strategy.root_device.type == "cuda",
             # Its own, so that loading draws nothing from the generator that dropout uses.

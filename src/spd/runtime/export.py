@@ -9,13 +9,13 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from spd.config import ModelConfig
+from spd.config import ModelConfig, require_choice
 from spd.coordinates import STRIDES
 from spd.model.inverted_residual import with_folded_residuals
 from spd.model.network import DepthNetwork
@@ -55,6 +55,7 @@ def export(
     Raises:
         ValueError: a side is no multiple of 32, or a package that exporting needs is not installed.
     """
+    require_choice("engine", engine, get_args(Engine))
     require(engine, exporting=True)
     size = network.config.train_size if image_size is None else image_size
     if min(size) < STRIDES[-1] or any(side % STRIDES[-1] for side in size):

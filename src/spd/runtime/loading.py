@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from spd.bundled import bundled_folder
 from spd.checkpoint import load_model
-from spd.config import Interaction
+from spd.config import Interaction, require_choice
 from spd.predictor import Predictor, choose_device
 from spd.runtime.extras import require
 from spd.runtime.onnx_runtime import OnnxModel
@@ -44,6 +44,10 @@ def load(
         ValueError: the checkpoint is missing, damaged or of another version, there is no such device, or
             it cannot do what ``mode`` says.
     """
+    require_choice("mode", mode, get_args(TorchMode))
+    require_choice("precision", precision, get_args(Precision))
+    if interaction is not None:
+        require_choice("interaction", interaction, get_args(Interaction))
     folder = bundled_folder() if folder is None else folder
     predictor = Predictor.from_model(load_model(folder, choose_device(device), interaction=interaction))
     return run_by_torch(predictor, mode, precision)
@@ -74,6 +78,10 @@ def load_exported(
     Raises:
         ValueError: the engine is not installed, the folder is no such package, or the engine has no such precision.
     """
+    require_choice("engine", engine, get_args(Engine))
+    require_choice("precision", precision, get_args(Precision))
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"threads must be a whole number of at least 1, got {threads!r}")
     require(engine)
     folder = Path(folder)
     description = read_package(folder, engine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spd.forking import refuse_forked
 from spd.runtime.package import require_image_size
 
 
@@ -42,6 +44,7 @@ class OnnxModel:
         options.log_severity_level = 3
         if threads is not None:
             options.intra_op_num_threads = threads
+        self._loaded_by = os.getpid()
         self.memory = tuple(memory)
         self.image_size = image_size
         self.identity = f"onnx {checksum}"
@@ -56,6 +59,7 @@ class OnnxModel:
         Raises:
             ValueError: the images have another size than the graph takes.
         """
+        refuse_forked(self._loaded_by, "ONNX Runtime")
         require_image_size(images, self.image_size)
         feed = {"images": self._value.ortvalue_from_numpy(_as_array(images))}
         return list(self._encode.run_with_ort_values(list(self.memory), feed))
@@ -64,6 +68,7 @@ class OnnxModel:
         """Depth in metres; of no points without running the graph, which ONNX Runtime can from 1.32."""
         if query_points.shape[1] == 0:
             return query_points.new_zeros(query_points.shape[:2])
+        refuse_forked(self._loaded_by, "ONNX Runtime")
         feed = {"query_points": self._value.ortvalue_from_numpy(_as_array(query_points))}
         feed.update(zip(self.memory, memory, strict=True))
         return torch.from_numpy(self._decode.run_with_ort_values(["depth_m"], feed)[0].numpy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spd.forking import refuse_forked
 from spd.runtime.package import require_image_size
 
 Precision = Literal["float32", "bfloat16"]
@@ -44,6 +46,7 @@ class OpenVINOModel:
     ) -> None:
         import openvino
 
+        self._loaded_by = os.getpid()
         self.memory = tuple(memory)
         self.image_size = image_size
         self.identity = f"openvino {precision} {checksum}"
@@ -79,6 +82,7 @@ class OpenVINOModel:
         return torch.from_numpy(request.infer(feed, share_inputs=True)["depth_m"])
 
     def _requests(self) -> tuple[Any, Any]:
+        refuse_forked(self._loaded_by, "OpenVINO")
         if not hasattr(self._of_thread, "requests"):
             encode, decode = self._graphs
             self._of_thread.requests = (encode.create_infer_request(), decode.create_infer_request())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from spd.config import require_choice
 from spd.model.inverted_residual import with_folded_residuals
 from spd.runtime.answering import packed, with_bfloat16_weights
 
@@ -29,6 +30,8 @@ class TorchModel:
     """
 
     def __init__(self, network: nn.Module, mode: TorchMode = "eager", precision: TorchPrecision = "float32") -> None:
+        require_choice("mode", mode, get_args(TorchMode))
+        require_choice("precision", precision, get_args(TorchPrecision))
         network = with_folded_residuals(network)
         if precision == "bfloat16":
             network = with_bfloat16_weights(network)

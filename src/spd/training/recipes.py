@@ -10,7 +10,6 @@ from pathlib import Path
 from spd.config import ModelConfig
 from spd.train_config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 
-_NYU_TERMS = ("research use only, as NYU Depth V2",)
 _OPEN = (1e-3, 65.0)
 """Metres, for data that does not end with a room; a PNG in millimetres ends at 65.5."""
 _EDGES = 0.3
@@ -21,7 +20,7 @@ def nyu_tiny() -> TrainConfig:
     """The tiny model on NYU Depth V2, its encoder from timm's ImageNet weights (CC BY-NC 4.0)."""
     return TrainConfig(
         model=ModelConfig.tiny(pretrained=True),
-        data=DataConfig(root=_folders("SPD_NYU"), terms=_NYU_TERMS, edge_fraction=_EDGES),
+        data=DataConfig(root=_folders("SPD_NYU"), edge_fraction=_EDGES),
         loss=LossConfig(relative_weight=1.0),
         output=Path("runs/nyu-tiny"),
     )
@@ -31,7 +30,7 @@ def plan_v14() -> TrainConfig:
     """The plan to the letter on NYU Depth V2, to measure every later decision against."""
     return TrainConfig(
         model=ModelConfig.plan_v14(pretrained=True),
-        data=DataConfig(root=_folders("SPD_NYU"), terms=_NYU_TERMS),
+        data=DataConfig(root=_folders("SPD_NYU")),
         output=Path("runs/plan-v14"),
     )
 
@@ -42,7 +41,6 @@ def nyu_atto() -> TrainConfig:
         model=ModelConfig.atto(dropout=0.0),
         data=DataConfig(
             root=_folders("SPD_NYU"),
-            terms=_NYU_TERMS,
             # Strong, since 695 images are soon known by heart.
             zoom=(0.65, 1.5),
             color_jitter=(0.4, 0.4, 0.4, 0.1),
@@ -97,7 +95,7 @@ def rooms_atto() -> TrainConfig:
     """The small model on procedural rooms from random weights: a first model in minutes."""
     return TrainConfig(
         model=ModelConfig.atto(dropout=0.0),
-        data=DataConfig(terms=("apache-2.0",), edge_fraction=_EDGES),
+        data=DataConfig(edge_fraction=_EDGES),
         optimizer=OptimizerConfig(learning_rate=4e-4),
         output=Path("runs/rooms-atto"),
         max_steps=1000,

@@ -20,6 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from spd.allocator import keep_freed_memory
 from spd.checkpoint import load_weights
 from spd.data.datamodule import RGBDDataModule
+from spd.data.summary import summarize
 from spd.model.network import DepthNetwork
 from spd.train_config import TrainConfig
 from spd.training.answers import Run, origin_of, save_answers
@@ -89,6 +90,8 @@ def _train(config: TrainConfig, signals: StopSignals) -> Path:
                 total_steps,
             )
             return config.output
+    if is_first_process():
+        _summarize(data)
     pl.seed_everything(config.seed, verbose=False)
     module = SPDModule(config)
     if progress is None:
@@ -111,6 +114,17 @@ def _train(config: TrainConfig, signals: StopSignals) -> Path:
         save_answers(run, module, trainer.global_step, validation_figures(trainer) or run.state.validation)
         draw_curves(config.output / LOG_FOLDER, config.output / "curves.png")
     return config.output
+
+
+def _summarize(data: RGBDDataModule) -> None:
+    """Say what the run learns from, and refuse what it could learn nothing from."""
+    assert data.train_frames is not None, "setup comes first"
+    sets = data.train_frames
+    for name, frames in zip(sets.names, sets.sets, strict=True):
+        summary = summarize([frames])
+        _log.warning("training on %s%s", f"{name}: " if len(sets.sets) > 1 else "", summary)
+        for warning in summary.warnings:
+            warnings.warn(warning, stacklevel=2)
 
 
 def _finish(run: Run, module: SPDModule, data: RGBDDataModule, trainer: pl.Trainer) -> None:

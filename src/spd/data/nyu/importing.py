@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from spd.config import require_choice
 from spd.data.nyu import bts, densedepth, hf, labeled
 from spd.data.nyu.source import NyuSource, check_counts, count_text
 from spd.data.nyu.writing import write_nyu
@@ -78,6 +79,10 @@ def open_nyu(
         raise ValueError(f"there is no {source}")
     if lists is not None and not lists.is_dir():
         raise ValueError(f"lists must be a folder, got {lists}")
+    if layout is not None:
+        require_choice("layout", layout, LAYOUTS)
+    if depth is not None:
+        require_choice("depth", depth, ("filled", "raw"))
     if layout is None:
         layout = recognise(source, lists)
     for option, value, owner in (("depth", depth, "labeled"), ("lists", lists, "bts")):

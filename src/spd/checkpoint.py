@@ -75,12 +75,7 @@ def save(
     finish_interrupted_save(folder)
     _refuse_files_of_others(folder)
     remove_leftovers(folder)
-    weights_of = {name for name, _ in model.named_parameters()}
-    state = {
-        name: tensor.detach().to("cpu", (dtype if name in weights_of else None) or tensor.dtype).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
-    weights = safetensors.torch.save(state, metadata={"format": "pt"})
+    weights = safetensors.torch.save(_state_of(model, dtype), metadata={"format": "pt"})
     config = {
         "format": FORMAT,
         "spd_version": version("spd-depth"),
@@ -102,6 +97,15 @@ def save(
             folder / CONFIG_FILE: f"{config_text}\n".encode(),
         }
     )
+
+
+def _state_of(model: DepthNetwork, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """Parameters in ``dtype``, all else as it is, on the CPU."""
+    weights_of = {name for name, _ in model.named_parameters()}
+    return {
+        name: tensor.detach().to("cpu", (dtype if name in weights_of else None) or tensor.dtype).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
 
 
 def finish_interrupted_save(folder: Path) -> None:

@@ -105,12 +105,12 @@ def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images whose depth is told by their colour alone, which is all that the baseline can learn."""
     root = tmp_path_factory.mktemp("stripes")
     generator = np.random.default_rng(0)
-    lines = ["image,depth,split"]
+    lines = ["image,depth,split,camera"]
     for number in range(6):
         grey = np.repeat(generator.integers(0, 256, (4, 6), np.uint8), 16, axis=0).repeat(16, axis=1)
         Image.fromarray(np.stack((grey, 255 - grey, grey), axis=-1)).save(root / f"{number}.png")
         np.save(root / f"{number}.npy", (1 + 6 * (grey / np.float32(255))).astype(np.float32))
-        lines.append(f"{number}.png,{number}.npy,{'val' if number == 5 else 'train'}")
+        lines.append(f"{number}.png,{number}.npy,{'val' if number == 5 else 'train'},canonical")
     (root / "manifest.csv").write_text("\n".join(lines))
     return root
 

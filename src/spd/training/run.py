@@ -90,12 +90,12 @@ def _train(config: TrainConfig, signals: StopSignals) -> Path:
                 total_steps,
             )
             return config.output
-    if is_first_process():
-        _summarize(data)
     pl.seed_everything(config.seed, verbose=False)
     module = SPDModule(config)
     if progress is None:
         _set_first_weights(module.model, config)
+    if is_first_process():
+        _summarize(data)
     # Read now: when the run ends, the checkpoint that it started from may be gone.
     run = Run(config, origin_of(config), SaveState(config.output, config.checkpoint_every, total_steps, signals))
     trainer = _trainer(run, total_steps)

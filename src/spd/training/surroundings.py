@@ -14,7 +14,7 @@ _LAUNCHER = "SPD_TRAIN_LAUNCHER"
 
 def is_first_process() -> bool:
     """Whether this process started the others: Lightning gives those their rank in the environment."""
-    return not _is_started_by_another() or os.environ.get("LOCAL_RANK", "0") == "0"
+    return not _is_started_by_another()
 
 
 def check_surroundings(config: TrainConfig) -> None:
@@ -23,8 +23,10 @@ def check_surroundings(config: TrainConfig) -> None:
     Raises:
         ValueError: so it is.
     """
-    if os.environ.get(_LAUNCHER) not in (str(os.getppid()), str(os.getpid())):
-        _refuse_launchers()
+    if not _is_started_by_another():
+        # A process in which SPD has trained hands its rank, which is 0, on to what it starts.
+        if os.environ.get(_LAUNCHER) not in (str(os.getppid()), str(os.getpid())):
+            _refuse_launchers()
         os.environ[_LAUNCHER] = str(os.getpid())
     if config.accelerator == "cuda" and not torch.cuda.is_available():
         raise ValueError("accelerator cuda needs a CUDA device that PyTorch can use, and found none; try cpu or auto")
@@ -41,7 +43,8 @@ def check_surroundings(config: TrainConfig) -> None:
 
 
 def _is_started_by_another() -> bool:
-    return os.environ.get(_LAUNCHER) == str(os.getppid())
+    """By a run of several processes, whose first one has rank 0."""
+    return os.environ.get(_LAUNCHER) == str(os.getppid()) and os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 def _refuse_launchers() -> None:

@@ -121,8 +121,7 @@ def write_rooms(
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     output = Path(output)
-    manifest = output / MANIFEST
-    if manifest.exists():
+    if (manifest := output / MANIFEST).exists():
         raise ValueError(f"{output} already holds a data set ({MANIFEST}); give another folder")
     begin_data_set(output)
     for folder in ("rgb", "depth"):

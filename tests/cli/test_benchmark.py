@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from torch import Tensor, nn
 
 from spd.cli.main import main
 
@@ -27,6 +28,47 @@ def test_it_prints_a_table_and_one_json_line(tmp_path: Path, capsys: pytest.Capt
         assert picture.format == "PNG"
 
 
+class Dense(nn.Module):
+    """In the place of Ultralytics' network, whose package a plain install does not have."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        assert name == "yolo26n-depth"
+        self.convolution = nn.Conv2d(3, 1, 1)
+
+    def encode(self, images: Tensor) -> Tensor:
+        return self.convolution(images)
+
+    def decode(self, memory: Tensor, query_points: Tensor) -> Tensor:
+        return memory.mean() + query_points.sum(-1)
+
+
+def test_lite_is_timed_beside_a_network_of_ultralytics(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Totals are then compared with that network's."""
+    monkeypatch.setattr("spd.profiling.contestants.YoloNetwork", Dense)
+    options = f"{SMALL} --presets lite0 --interactions anchored --bilinear False --depth-anything none"
+    assert main(f"{options} --yolo yolo26n-depth".split()) == 0
+    table, last = capsys.readouterr().out.strip().rsplit("\n", 1)
+    lite, yolo = json.loads(last)["results"]
+    assert (lite["model"], yolo["model"]) == ("spd lite0 anchored", "yolo26n-depth")
+    assert (yolo["encode_macs"], yolo["decode_macs"]) == (64 * 96 * 3, {"1": 0, "5": 0})
+    assert yolo["input_size"] == [64, 96]
+    assert lite["encode_macs"] > 50e6
+    assert "ratio: total to that of yolo26n-depth, torch, float32" in " ".join(table.split())
+
+
+def test_ultralytics_is_asked_for_by_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("spd.profiling.yolo.find_spec", lambda name: None)
+    assert main(f"{SMALL} --bilinear False --depth-anything none --yolo yolo26n-depth".split()) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("spd: ")]
+    assert len(errors) == 1
+    assert "yolo26n-depth needs ultralytics: pip install ultralytics (Ultralytics is under AGPL-3.0" in errors[0]
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [
@@ -37,6 +79,7 @@ def test_it_prints_a_table_and_one_json_line(tmp_path: Path, capsys: pytest.Capt
         ("--runtimes onnx --precisions bfloat16 --depth-anything none", "nothing to time"),
         ("--device nowhere", "device must be one that this machine has"),
         ("--threads 0", "--threads must be at least 1"),
+        ("--yolo yolo26n", "yolo26n"),
     ],
 )
 def test_what_a_user_may_get_wrong(more: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

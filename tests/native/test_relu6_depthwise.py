@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from spd.native.calls import at_hand
 from spd.native.relu6_depthwise import relu6_depthwise
@@ -96,3 +97,10 @@ def test_maps_that_lie_otherwise_in_memory_give_the_same():
     permuted = maps.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)
     assert not permuted.is_contiguous()
     assert torch.equal(relu6_depthwise(permuted, taps, bias, 1), relu6_depthwise(maps, taps, bias, 1))
+
+
+def test_pytorch_s_counter_knows_its_products():
+    maps, taps, bias = inputs(0, (2, 4, 6, 16), 5, torch.float32)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        relu6_depthwise(maps, taps, bias, 2)
+    assert counter.get_total_flops() == 2 * (2 * 2 * 3 * 16) * 25

@@ -107,7 +107,8 @@ COUNTED_TOGETHER = {
 
 
 @pytest.mark.parametrize(
-    ("preset", "size", "num_queries"), [("atto", (64, 96), 1), ("atto", (77, 130), 70), ("nano", (33, 64), 5)]
+    ("preset", "size", "num_queries"),
+    [("atto", (64, 96), 1), ("atto", (77, 130), 70), ("nano", (33, 64), 5), ("lite0", (77, 130), 3)],
 )
 def test_pytorch_counts_the_same_on_a_model_that_runs(preset: str, size: tuple[int, int], num_queries: int) -> None:
     config = ModelConfig.preset(preset, interaction="joint")

@@ -1,4 +1,4 @@
-"""Time SPD beside Depth Anything V2 Small and the bilinear baseline, in one process, their runs interleaved.
+"""Time SPD beside dense networks and the bilinear baseline, in one process, their runs interleaved.
 
 Prints encode, decode and total apart, the multiply-accumulates behind them, the rate of a plain matrix product in the
 same run and the fraction of it that encode reaches, peak memory, and from how many points on SPD takes as long as the
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from spd.cli.output import note, print_table, progress
 
+YoloName = Literal["yolo26n-depth", "yolo26s-depth", "yolo26m-depth", "yolo26l-depth", "yolo26x-depth"]
+
 if TYPE_CHECKING:
     from spd.profiling.latency import Contestant, Result
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 class Options:
     """Options of ``spd benchmark``."""
 
-    presets: tuple[Literal["tiny", "nano", "atto"], ...] = ("tiny",)
+    presets: tuple[Literal["lite", "lite0", "tiny", "nano", "atto"], ...] = ("tiny",)
     """Sizes of SPD."""
     interactions: tuple[Literal["joint", "anchored"], ...] = ("joint", "anchored")
     """Modes of SPD."""
@@ -35,6 +37,9 @@ class Options:
     depth_anything: tuple[str, ...] = ("476x630",)
     """Input sizes HEIGHTxWIDTH of Depth Anything V2 Small: 476x630 has the pixels of 480x640, 518x518 is that of its
     training, 518x686 what its own preparation makes of 480x640. none leaves it out."""
+    yolo: tuple[YoloName, ...] = ()
+    """Depth networks of Ultralytics at the image's size, in the same engines. They need pip install ultralytics, which
+    is under AGPL-3.0 and comes with no extra of spd-depth."""
     bilinear: bool = True
     """Also the bilinear baseline of each preset."""
     runtimes: tuple[Literal["torch", "compile", "cudagraphs", "onnx", "openvino"], ...] = ("torch",)
@@ -115,7 +120,12 @@ def _check(options: Options) -> list[tuple[int, int]]:
 
 
 def _contestants(options: Options, dense_sizes: Sequence[tuple[int, int]], device: Any) -> list[Contestant]:
-    from spd.profiling.contestants import bilinear_contestant, depth_anything_contestant, spd_contestant
+    from spd.profiling.contestants import (
+        bilinear_contestant,
+        depth_anything_contestant,
+        spd_contestant,
+        yolo_contestant,
+    )
 
     found = []
     for runtime in options.runtimes:
@@ -130,6 +140,8 @@ def _contestants(options: Options, dense_sizes: Sequence[tuple[int, int]], devic
                     found.append(bilinear_contestant(preset, options.size, runtime, precision, device))
             for size in dense_sizes:
                 found.append(depth_anything_contestant(size, options.size, runtime, precision, device))
+            for name in options.yolo:
+                found.append(yolo_contestant(name, options.size, runtime, precision, device))
     if not found:
         raise ValueError("nothing to time: onnx has no bfloat16 on a CPU, or no model was named")
     return found
@@ -172,11 +184,7 @@ def _print(results: Sequence[Result], options: Options) -> None:
 
 def _reference(results: Sequence[Result]) -> Result | None:
     """The first dense model: what every total is compared with."""
-    return next((result for result in results if _is_dense(result)), None)
-
-
-def _is_dense(result: Result) -> bool:
-    return result.contestant.name.startswith("depth-anything")
+    return next((result for result in results if result.contestant.is_dense), None)
 
 
 def _crossing(result: Result, results: Sequence[Result]) -> str:
@@ -187,12 +195,12 @@ def _crossing(result: Result, results: Sequence[Result]) -> str:
         (
             other
             for other in results
-            if _is_dense(other)
+            if other.contestant.is_dense
             and (other.contestant.runtime, other.contestant.precision) == (own.runtime, own.precision)
         ),
         None,
     )
-    if dense is None or _is_dense(result):
+    if dense is None or own.is_dense:
         return ""
     number = crossing(result, dense)
     return f"> {max(result.decode)}" if number is None else f"{number:.0f}"

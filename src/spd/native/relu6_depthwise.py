@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.flop_counter import register_flop_formula
 
 from spd.native.calls import OPERATORS, call, run, served_type
 
@@ -56,6 +59,12 @@ def _relu6_depthwise(maps: Tensor, taps: Tensor, bias: Tensor, stride: int) -> T
 def _relu6_depthwise_shape(maps: Tensor, taps: Tensor, bias: Tensor, stride: int) -> Tensor:
     batch, height, width, channels = maps.shape
     return maps.new_empty(batch, height // stride, width // stride, channels)
+
+
+@register_flop_formula(torch.ops.spd.relu6_depthwise)
+def _relu6_depthwise_flops(maps: Sequence[int], taps: Sequence[int], _: Any, stride: int, **__: Any) -> int:
+    """Two for a multiplication and addition, as PyTorch counts its own; sizes are those of the arguments."""
+    return 2 * math.prod(maps) // stride**2 * taps[0]
 
 
 def _kernel(taps: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""Who takes part in ``spd benchmark``: SPD in both modes, the bilinear baseline and Depth Anything V2 Small.
+"""Who takes part in ``spd benchmark``: SPD in both modes, the bilinear baseline, and dense networks of others.
 
 Weights are random, which takes the same time as trained ones.
 """
@@ -23,6 +23,7 @@ from spd.model.spd import SPD
 from spd.predictor import DepthPredictor
 from spd.profiling.cost import model_cost
 from spd.profiling.latency import Contestant
+from spd.profiling.yolo import YoloName, YoloNetwork
 from spd.runtime.extras import require
 from spd.runtime.torch_runtime import TorchModel
 
@@ -150,6 +151,35 @@ def depth_anything_contestant(
         image_size=image_size,
         encode_macs=encode_macs,
         decode_macs=decode_macs,
+        is_dense=True,
+    )
+
+
+def yolo_contestant(
+    name: YoloName,
+    size: tuple[int, int],
+    runtime: BenchmarkRuntime,
+    precision: BenchmarkPrecision,
+    device: torch.device,
+) -> Contestant:
+    """A depth network of Ultralytics at the image's own size.
+
+    Raises:
+        ValueError: Ultralytics is not installed.
+    """
+    network = YoloNetwork(name).to(device)
+    encode_macs, decode_macs = counted(lambda: YoloNetwork(name), size)
+    return Contestant(
+        name=name,
+        runtime=runtime,
+        precision=precision,
+        size=size,
+        model=_run_by(network, size, runtime, precision),
+        images=torch.rand(1, 3, *size, device=device),
+        image_size=size,
+        encode_macs=encode_macs,
+        decode_macs=decode_macs,
+        is_dense=True,
     )
 
 

@@ -40,6 +40,8 @@ class Contestant:
     encode_macs: int
     decode_macs: Callable[[int], int]
     """By number of points."""
+    is_dense: bool = False
+    """Whether all of the network's work makes a map, at any number of points."""
 
 
 class Timing(NamedTuple):

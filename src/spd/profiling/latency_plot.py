@@ -17,12 +17,11 @@ def draw_latency(results: Sequence[Result]) -> bytes:
     for result in results:
         contestant = result.contestant
         numbers = sorted(result.decode)
-        dense = contestant.name.startswith("depth-anything")
         axes.plot(
             numbers,
             [1e3 * result.total(number) for number in numbers],
             marker="o",
-            linestyle="--" if dense else "-",
+            linestyle="--" if contestant.is_dense else "-",
             label=f"{contestant.name}, {contestant.runtime}, {contestant.precision}",
         )
     axes.set(xscale="log", yscale="log", xlabel="points asked of one image", ylabel="encode + decode, ms")

@@ -178,7 +178,10 @@ class RGBDDataModule(pl.LightningDataModule):
         """Reads the manifest."""
         data = self.config.data
         if data.root is None:
-            raise ValueError("data.root must be a folder with manifest.csv, got none")
+            raise ValueError(
+                "data.root must be a folder with manifest.csv, got none; give --data.root, or for the nyu recipes "
+                "set SPD_NYU"
+            )
         if self.train_frames is None:
             self.train_frames = RGBDDataset(data.root, data.train_splits)
             self.train_frames.keep(data.train_fraction)

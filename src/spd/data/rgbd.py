@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import math
 import os
-import struct
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,19 +18,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from spd.camera import Intrinsics
+from spd.data.images import DECODING_ERRORS, one_line, read_image
+from spd.data.images import to_rgb as to_rgb
+from spd.files import read_npy
 
 MANIFEST = "manifest.csv"
 REQUIRED_COLUMNS = ("image", "depth", "split")
 CAMERA_COLUMNS = ("fx", "fy", "cx", "cy")
 OPTIONAL_COLUMNS = (*CAMERA_COLUMNS, "scene", "depth_scale", "depth_step")
-
-# What PIL and its decoders raise on a file that is no image, is cut short or is damaged.
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 class Frame(NamedTuple):
@@ -133,40 +132,6 @@ def read_manifest(root: Path, splits: Sequence[str] | None = None) -> list[Frame
     return frames
 
 
-def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """The image as displayed (EXIF orientation applied), as :func:`to_rgb` makes it RGB.
-
-    Raises:
-        ValueError: the file is missing, no image, truncated, or of a kind that :func:`to_rgb` refuses.
-    """
-    try:
-        with Image.open(path) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            return to_rgb(image)
-    except _DECODING_ERRORS as error:
-        raise ValueError(f"cannot read the image {path}: {_one_line(error)}") from error
-
-
-def to_rgb(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
-    """The pixels of a PIL image of any mode as 8-bit RGB; the orientation is left as it is.
-
-    Transparent images are laid on white, as a page shows them: what lies under a transparent pixel is arbitrary.
-    16-bit greyscale is scaled to 8 bits (65535 → 255). Palette, CMYK and others go through PIL's own conversion.
-
-    Raises:
-        ValueError: greyscale beyond 16 bits or of floating point, whose range is unknown.
-    """
-    if image.mode == "RGB" and not image.has_transparency_data:
-        return np.array(image)
-    if image.mode.startswith(("I", "F")):
-        return _wide_grey_to_rgb(image)
-    if image.has_transparency_data:
-        layers = image.convert("RGBA")
-        page = Image.new("RGBA", layers.size, "white")
-        return np.array(Image.alpha_composite(page, layers).convert("RGB"))
-    return np.array(image.convert("RGB"))
-
-
 def read_depth(frame: Frame) -> Float[np.ndarray, "H W"]:
     """Depth in metres, float32; 0 where there is no measurement (also for NaN, infinite and negative values).
 
@@ -177,9 +142,9 @@ def read_depth(frame: Frame) -> Float[np.ndarray, "H W"]:
     """
     if frame.depth.suffix.lower() == ".npy":
         try:
-            values = np.load(frame.depth, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"cannot read the depth {frame.depth}: {_one_line(error)}") from error
+            values = read_npy(frame.depth)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"cannot read the depth {frame.depth}: {one_line(error)}") from error
         if values.ndim != 2 or values.dtype.kind != "f":
             raise ValueError(f"{frame.depth} must hold (H, W) floats, got {values.shape} of {values.dtype}")
         depth_m = values.astype(np.float32)
@@ -188,8 +153,8 @@ def read_depth(frame: Frame) -> Float[np.ndarray, "H W"]:
         with Image.open(frame.depth) as image:
             mode = image.mode
             values = np.array(image)
-    except _DECODING_ERRORS as error:
-        raise ValueError(f"cannot read the depth {frame.depth}: {_one_line(error)}") from error
+    except DECODING_ERRORS as error:
+        raise ValueError(f"cannot read the depth {frame.depth}: {one_line(error)}") from error
     if not mode.startswith("I"):
         raise ValueError(f"{frame.depth} must be a 16-bit greyscale PNG, got PIL mode {mode}")
     return values.astype(np.float32) / np.float32(frame.depth_scale)
@@ -218,7 +183,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 if cells:
                     yield reader.line_num, [cell.strip() for cell in cells]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} must be CSV in UTF-8: {_one_line(error)}") from error
+        raise ValueError(f"{path} must be CSV in UTF-8: {one_line(error)}") from error
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
@@ -282,17 +247,5 @@ def _parse_number(name: str, cell: str, *, above: float = -math.inf, at_least: f
     return number
 
 
-def _wide_grey_to_rgb(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
-    values = np.array(image)
-    if image.mode.startswith("F") or values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"greyscale must have 8 or 16 bits, got PIL mode {image.mode}")
-    grey = np.rint(values / 257.0).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
-
-
 def _size(array: np.ndarray) -> str:
     return f"{array.shape[1]}x{array.shape[0]}"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -5,8 +5,6 @@ Loading is strict and executes nothing that the files hold: safetensors are arra
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import re
 import warnings
@@ -21,18 +19,23 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from spd.bundled import BUNDLED, bundled_folder
+from spd.checkpoint_files import (
+    CARD_FILE,
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    checksum_of,
+    finish_interrupted_save,
+    refuse_files_of_others,
+    waiting_config,
+)
 from spd.config import Architecture, Interaction, ModelConfig
-from spd.files import remove_leftovers, staged_files, write_files
+from spd.files import expanded, remove_leftovers, write_files
 from spd.model.network import DepthNetwork
 from spd.model.spd import SPD
 from spd.model_card import model_card
 
 FORMAT = 1
 """Version of the folder's layout; rises when an older reader could misread it."""
-WEIGHTS_FILE = "model.safetensors"
-CONFIG_FILE = "config.json"
-CARD_FILE = "README.md"
-
 _HUB_PREFIX = "hf://"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -73,14 +76,14 @@ def save(
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"dtype must be a floating type of torch such as torch.float16, got {dtype!r}")
     finish_interrupted_save(folder)
-    _refuse_files_of_others(folder)
+    refuse_files_of_others(folder)
     remove_leftovers(folder)
     weights = safetensors.torch.save(_state_of(model, dtype), metadata={"format": "pt"})
     config = {
         "format": FORMAT,
         "spd_version": version("spd-depth"),
         "model": model.config.to_json(),
-        "checksum": _checksum(weights),
+        "checksum": checksum_of(weights),
         "provenance": dict(provenance or {}),
     }
     try:
@@ -106,36 +109,6 @@ def _state_of(model: DepthNetwork, dtype: torch.dtype | None) -> dict[str, Tenso
         name: tensor.detach().to("cpu", (dtype if name in weights_of else None) or tensor.dtype).contiguous()
         for name, tensor in model.state_dict().items()
     }
-
-
-def finish_interrupted_save(folder: Path) -> None:
-    """Move ``config.json`` to its place where a kill came between the weights' move and its own."""
-    if (waiting := _waiting_config(folder)) is not None:
-        waiting.replace(folder / CONFIG_FILE)
-
-
-def _waiting_config(folder: Path) -> Path | None:
-    """The configuration that a killed save left beside its place, if the weights in the folder are those of it."""
-    staged = staged_files(folder / CONFIG_FILE)
-    if not staged or not (folder / WEIGHTS_FILE).is_file():
-        return None
-    found = _checksum((folder / WEIGHTS_FILE).read_bytes())
-    for path in (folder / CONFIG_FILE, *staged):
-        with contextlib.suppress(OSError, ValueError, RecursionError, TypeError, KeyError):
-            if json.loads(path.read_bytes())["checksum"] == found:
-                return path if path in staged else None
-    return None
-
-
-def _refuse_files_of_others(folder: Path) -> None:
-    """Raise ``ValueError`` where a save would replace something that is no checkpoint's."""
-    taken = [name for name in (CARD_FILE, WEIGHTS_FILE, CONFIG_FILE) if (folder / name).exists()]
-    try:
-        own = not taken or {"format", "checksum"} <= set(json.loads((folder / CONFIG_FILE).read_bytes()))
-    except (OSError, ValueError, RecursionError, TypeError):
-        own = False
-    if not own:
-        raise ValueError(f"{folder} has a {taken[0]} that is of no checkpoint of SPD; choose another folder")
 
 
 def load_model(
@@ -183,7 +156,7 @@ def load_network(
     # The random weights that it starts with are not to use up the caller's random numbers.
     with torch.random.fork_rng(devices=[]):
         model = _build(folder, kind, model_config)
-    load_weights(model, folder)
+    _fill(model, folder, "its configuration")
     return model.to(device).eval()
 
 
@@ -197,9 +170,12 @@ def load_weights(network: DepthNetwork, source: str | Path) -> None:
     Raises:
         ValueError: as of :func:`load_network`, or the tensors differ in name or shape.
     """
-    folder = locate(source)
+    _fill(network, locate(source), "a network of another configuration than its own")
+
+
+def _fill(network: DepthNetwork, folder: Path, what: str) -> None:
     state = _read_weights(folder, read_config(folder)["checksum"])
-    _require_same_tensors(folder, expected=network.state_dict(), found=state)
+    _require_same_tensors(folder, expected=network.state_dict(), found=state, what=what)
     network.load_state_dict(state)
 
 
@@ -215,7 +191,7 @@ def locate(source: str | Path, files: Sequence[str] = (WEIGHTS_FILE, CONFIG_FILE
     """
     if not str(source):
         raise ValueError("a checkpoint is a folder or a name, got an empty text")
-    folder = Path(source)
+    folder = expanded(source)
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -241,9 +217,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is missing, is not a checkpoint's configuration, or is of another format.
     """
-    path = _waiting_config(folder) or folder / CONFIG_FILE
+    path = waiting_config(folder) or folder / CONFIG_FILE
     if not path.is_file():
-        raise ValueError(f"checkpoint {folder} has no {CONFIG_FILE}")
+        exported = folder / "runtime.json"
+        hint = "; it is an exported model, for --runtime onnx or openvino" if exported.is_file() else ""
+        raise ValueError(f"checkpoint {folder} has no {CONFIG_FILE}{hint}")
     try:
         config = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -273,8 +251,8 @@ def _build(folder: Path, kind: type[Network], config: ModelConfig) -> Network:
     """The network with random weights; a value that no encoder or layer takes is told with the file it is in."""
     try:
         return kind(config)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{folder / CONFIG_FILE}: {error}") from None
+    except (ValueError, TypeError, RuntimeError, MemoryError) as error:
+        raise ValueError(f"{folder / CONFIG_FILE}: {' '.join(str(error).split())}") from None
 
 
 def _read_weights(folder: Path, checksum: str) -> dict[str, Tensor]:
@@ -283,7 +261,7 @@ def _read_weights(folder: Path, checksum: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"checkpoint {folder} has no {WEIGHTS_FILE}")
     contents = path.read_bytes()
-    if (found := _checksum(contents)) != checksum:
+    if (found := checksum_of(contents)) != checksum:
         raise ValueError(
             f"{path} is not what {CONFIG_FILE} says: its checksum is {found[:19]}…, not {checksum[:19]}…; "
             "the file was changed or its download is incomplete"
@@ -294,7 +272,7 @@ def _read_weights(folder: Path, checksum: str) -> dict[str, Tensor]:
         raise ValueError(f"{path} is not a safetensors file: {error}") from None
 
 
-def _require_same_tensors(folder: Path, *, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+def _require_same_tensors(folder: Path, *, expected: dict[str, Tensor], found: dict[str, Tensor], what: str) -> None:
     """Raise ``ValueError`` that names the tensors which differ in name or shape."""
     shapes = [
         f"{name} {tuple(found[name].shape)} in place of {tuple(expected[name].shape)}"
@@ -307,14 +285,10 @@ def _require_same_tensors(folder: Path, *, expected: dict[str, Tensor], found: d
         "has another shape of": sorted(shapes),
     }
     if told := [f"{what} {_some(names)}" for what, names in problems.items() if names]:
-        raise ValueError(f"{folder / WEIGHTS_FILE} does not fit its configuration: it {'; '.join(told)}")
+        raise ValueError(f"{folder / WEIGHTS_FILE} does not fit {what}: it {'; '.join(told)}")
 
 
 def _some(names: list[str]) -> str:
     """The first names, and how many more there are."""
     shown = ", ".join(names[:4])
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
-
-
-def _checksum(contents: bytes) -> str:
-    return f"sha256:{hashlib.sha256(contents).hexdigest()}"

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from spd.depth_range import EIGEN_DEPTH_RANGE, DepthRange
+from spd.typed import require_types
 
 Architecture = Literal["spd", "bilinear"]
 Alignment = Literal["center", "corner", "last"]
@@ -27,6 +28,25 @@ _CHOICES = {
     "interaction": get_args(Interaction),
 }
 _OPTIONAL = ("alignment", "canvas_write")
+
+_SIZES = {
+    "encoder_heads": (1, 1024),
+    "neck_channels": (1, 4096),
+    "neck_heads": (1, 1024),
+    "embed_dim": (1, 4096),
+    "num_heads": (1, 1024),
+    "num_points": (1, 1024),
+    "num_deformable_layers": (1, 256),
+    "num_l3_layers": (0, 256),
+    "num_l4_layers": (0, 256),
+    "ffn_ratio": (1, 64),
+    "head_ratio": (1, 64),
+    "fourier_bands": (1, 32),
+    "fourier_lowest_octave": (-32, 32),
+    "anchor_stride": (1, 4096),
+    "train_size": (0, 16384),
+}
+"""Least and most of the whole numbers."""
 
 # The Kinect of NYU Depth V2: fx, fy in pixels of its 640x480 images (Silberman et al. 2012, toolbox).
 _NYU_FX_PER_WIDTH = 518.8579 / 640
@@ -103,6 +123,8 @@ class ModelConfig:
     as if it had not been measured."""
 
     def __post_init__(self) -> None:
+        require_types(self)
+        self._require_sizes()
         require_divisor("neck_heads", self.neck_heads, "neck_channels[3]", self.neck_channels[3])
         require_divisor("num_heads", self.num_heads, "embed_dim", self.embed_dim)
         if self.neck_channels[2] != self.embed_dim:
@@ -124,16 +146,16 @@ class ModelConfig:
             raise ValueError(f"without must name parts of {', '.join(get_args(Part))}, got {unknown[0]!r}")
         if self.interaction == "anchored" and {"canvas", "query_attention"} <= set(self.without):
             raise ValueError("anchored queries need the canvas or query_attention, got without both")
-        for name in (
-            "anchor_stride",
-            "num_points",
-            "num_deformable_layers",
-            "ffn_ratio",
-            "head_ratio",
-            "fourier_bands",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def _require_sizes(self) -> None:
+        """Numbers that no network has would take all memory, or end in an error of a library."""
+        for name, (least, most) in _SIZES.items():
+            value = getattr(self, name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if number < least:
+                    raise ValueError(f"{name} must be at least {least}, got {value}")
+                if number > most:
+                    raise ValueError(f"{name} must be at most {most}, got {value}")
 
     @property
     def num_layers(self) -> int:

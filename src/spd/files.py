@@ -8,7 +8,10 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _UNSEEN = ("lost+found",)
 """What a file system puts into an empty folder of its own."""
@@ -102,6 +105,38 @@ def require_free_or_own(folder: Path, marks: Sequence[str], holds: str, option: 
             f"{option} must be a new or empty folder or one that holds {holds}, got {folder} with {others[0]}"
             + (f" and {len(others) - 1} more" if len(others) > 1 else "")
         )
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """The array of a ``.npy`` file; executes nothing that it holds.
+
+    Raises:
+        ValueError: it is damaged or holds something else.
+        OSError: there is no such file.
+    """
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # Of a damaged header: of syntax, of tokens, of memory and more.
+        raise ValueError(f"{path} is not a .npy array of numbers: {' '.join(str(error).split())[:160]}") from None
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} must hold one .npy array, got an archive of arrays")
+    return array
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with ``~`` and ``~name`` as a shell would have it.
+
+    Raises:
+        ValueError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"there is no home folder for {path}: {error}") from None
 
 
 def staged_files(path: Path) -> list[Path]:

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from numpy.typing import ArrayLike
 from PIL import Image
 
 from spd.camera import Intrinsics
 from spd.coordinates import STRIDES
-from spd.data.rgbd import read_image, to_rgb
+from spd.data.rgbd import DECODING_ERRORS, read_image, to_rgb
+from spd.files import expanded
 
 ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray
 """A path, a PIL image, or a uint8 array (H, W, 3) in RGB or (H, W) in grey."""
@@ -58,10 +60,16 @@ def check_points(points: Numbers, size: tuple[int, int]) -> Float[np.ndarray, "K
     """
     height, width = size
     expected = f"query_points must be (K, 2) xy pixels inside {width}x{height}"
+    if isinstance(points, torch.Tensor):
+        # NumPy takes no gradients, no other devices and no bfloat16.
+        points = points.detach().cpu()
+        points = (points.double() if points.is_floating_point() else points).numpy()
     try:
         array = np.asarray(points)
     except ValueError:
         raise ValueError(f"{expected}, got rows of different lengths") from None
+    except (TypeError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{expected}, got {type(points).__name__}: {' '.join(str(error).split())}") from None
     if array.shape == (0,):
         return np.zeros((0, 2))
     if array.ndim != 2 or array.shape[1] != 2:
@@ -85,13 +93,18 @@ def as_pixels(image: object) -> UInt8[np.ndarray, "H W 3"]:
         ValueError: it cannot be read, or is an array of another kind.
     """
     if isinstance(image, str | Path):
-        return read_image(Path(image))
+        return read_image(expanded(image))
     if isinstance(image, Image.Image):
-        return to_rgb(image)
+        try:
+            return to_rgb(image)
+        except DECODING_ERRORS as error:
+            raise ValueError(f"cannot read the image: {' '.join(str(error).split())}") from error
     if not isinstance(image, np.ndarray):
         raise ValueError(f"image must be a path, a PIL image or a uint8 array, got {type(image).__name__}")
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or image.size == 0:
         raise ValueError(f"an image array must be uint8 (H, W, 3) RGB or (H, W) grey, got {image.dtype} {image.shape}")
+    # Of subclasses such as np.matrix, which index otherwise.
+    image = np.asarray(image)
     # Copied: PyTorch takes no reversed view (as of BGR read backwards), and warns of a read-only one.
     return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else np.array(image)
 

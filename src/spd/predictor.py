@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -191,14 +191,25 @@ class Scene:
             )
         return np.concatenate([self._answer(chunk)[:count] for chunk, count in self._chunks(query_points)])
 
-    def dense(self) -> Float[np.ndarray, "H W"]:
+    def dense(self, *, progress: Callable[[int], None] | None = None) -> Float[np.ndarray, "H W"]:
         """Depth in metres at every pixel of the user's image, float32.
+
+        Args:
+            progress: called with the number of pixels done since its last call.
 
         Raises:
             ValueError: the model is joint and the image has more pixels than it answers at once.
         """
         rows, columns = np.mgrid[: self.size[0], : self.size[1]]
-        return self(np.stack((columns.ravel(), rows.ravel()), axis=1)).reshape(self.size)
+        query_points = np.stack((columns.ravel(), rows.ravel()), axis=1)
+        # Whole chunks, but the last.
+        step = len(query_points) if self.joint else 16 * CHUNK_SIZE
+        pieces = []
+        for start in range(0, len(query_points), step):
+            pieces.append(self(query_points[start : start + step]))
+            if progress is not None:
+                progress(len(pieces[-1]))
+        return np.concatenate(pieces).reshape(self.size)
 
     def _chunks(self, query_points: Float[np.ndarray, "K 2"]) -> Iterator[tuple[np.ndarray, int]]:
         """The points in pieces, and how many of each were asked.

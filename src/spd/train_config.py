@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from spd.config import ModelConfig
+from spd.typed import require_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,7 @@ class DataConfig:
     """Brightness, contrast, saturation, hue."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         self._check_sets()
         for name in ("batch_size", "num_queries"):
             if getattr(self, name) < 1:
@@ -110,6 +112,7 @@ class OptimizerConfig:
     ``auto`` keeps those of pretrained weights and of ``init``, and follows where training starts from random ones."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.encoder_lr_factor is not None and self.encoder_lr_factor < 0:
@@ -132,6 +135,7 @@ class LossConfig:
     """Of the same loss at the anchors, where queries are anchored; an image's anchors are a set of their own."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         if not 0.0 <= self.silog_lambda <= 1.0:
             raise ValueError(f"silog_lambda must be in [0, 1], got {self.silog_lambda}")
         for name in ("relative_weight", "auxiliary_weight", "anchor_weight"):
@@ -176,6 +180,7 @@ class TrainConfig:
     """Epochs between two validations; 0 is never."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         for name in ("epochs", "devices", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -222,7 +222,7 @@ def test_a_run_starts_from_the_weights_of_a_checkpoint(rooms: Path, tmp_path: Pa
 
     other = train(rooms, tmp_path / "third", "--init", str(first), "--model.without", "canvas")
     assert other.returncode == 2
-    assert "does not fit its configuration: it has unexpected" in other.stderr
+    assert "does not fit a network of another configuration than its own: it has unexpected" in other.stderr
     both = train(rooms, tmp_path / "fourth", "--init", str(first), "--model.pretrained", "True")
     assert both.returncode == 2
     assert "init and model.pretrained both say where weights start" in both.stderr

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
 
 from spd.training.stopping import Stopped
 
+STANDARD_OUTPUT = "standard output"
 FAILED, CORRECTABLE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
 EXTRA_OF_MODULE = {
@@ -44,7 +46,7 @@ def report(error: BaseException) -> int:
     """Print the one line of ``error`` and return the exit status; raise again what only a bug can raise."""
     if isinstance(error, BrokenPipeError):
         # The reader went away, as `head` does. Python flushes standard output once more at exit: give it a sink.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_standard_output()
         return BROKEN_PIPE
     if isinstance(error, KeyboardInterrupt):
         return say("interrupted", INTERRUPTED)
@@ -54,11 +56,27 @@ def report(error: BaseException) -> int:
         return say(f"error: {error}", FAILED)
     if isinstance(error, ImportError) and (extra := missing_extra(error)):
         return say(f"error: {error.name} is not installed; pip install 'spd-depth[{extra}]'", CORRECTABLE)
+    if isinstance(error, OSError) and error.filename == STANDARD_OUTPUT:
+        _silence_standard_output()
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return say(f"error: {error.filename}: {error.strerror}", CORRECTABLE)
+    if isinstance(error, OSError) and error.strerror:
+        # Files are named where they are written.
+        return say(f"error: standard output or a temporary file: {error.strerror}", CORRECTABLE)
     if isinstance(error, (ValueError, OSError)):
-        return say(f"error: {error}", CORRECTABLE)
+        return say(f"error: {_without_traceback(str(error))}", CORRECTABLE)
     raise error
+
+
+def _silence_standard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _without_traceback(message: str) -> str:
+    """What a process that loads data met: PyTorch raises it again with the whole traceback as its message."""
+    if "Original Traceback (most recent call last)" not in message:
+        return message
+    return re.sub(r"^[\w.]+: ", "", message.strip().splitlines()[-1])
 
 
 @contextlib.contextmanager

@@ -24,9 +24,11 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from spd.cli.errors import UsageError, one_line_warnings, report
+from spd.cli.errors import STANDARD_OUTPUT, UsageError, one_line_warnings, report
+from spd.files import expanded
 
 
 class Command(NamedTuple):
@@ -62,15 +64,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 is success, 1 a run that failed, 2 something for the user to correct, 130 an interrupt, 143 a training that
     SIGTERM stopped.
     """
+    _open_closed_streams()
     try:
         with one_line_warnings():
             status = _run(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()
+        _flush()
     except BaseException as error:
         if os.environ.get("SPD_DEBUG") == "1":
             raise
         return report(error)
     return status
+
+
+def _open_closed_streams() -> None:
+    """Where a shell closed them, as ``>&-`` does, what is written goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  Open as long as the process.
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, STANDARD_OUTPUT) from error
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -99,7 +118,7 @@ def parse(arguments: Sequence[str]) -> Call:
         name = " ".join(words[:length])
         if name in COMMANDS:
             module = import_module(COMMANDS[name].module)
-            return Call(module.run, parse_options(f"spd {name}", module, words[length:]))
+            return Call(module.run, with_homes(parse_options(f"spd {name}", module, words[length:])))
     group = words[0] if words and any(name.startswith(f"{words[0]} ") for name in COMMANDS) else ""
     rest = words[1:] if group else words
     if rest and rest[0] in ("-h", "--help"):
@@ -203,6 +222,26 @@ def with_values(words: Sequence[str], valued_switches: Mapping[str, Sequence[str
         else:
             completed += [word] if following in valued_switches[word] else [word, "True"]
     return completed
+
+
+def with_homes(options: Any) -> Any:
+    """The options with ``~`` expanded in paths: a shell does not in ``--output=~/runs``."""
+    from dataclasses import fields, is_dataclass, replace
+
+    changes = {}
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if is_dataclass(value):
+            changed: Any = with_homes(value)
+        elif isinstance(value, Path):
+            changed = expanded(value)
+        elif isinstance(value, tuple) and any(isinstance(item, Path) for item in value):
+            changed = tuple(expanded(item) if isinstance(item, Path) else item for item in value)
+        else:
+            continue
+        if changed != value:
+            changes[field.name] = changed
+    return replace(options, **changes) if changes else options
 
 
 def unboxed(text: str) -> str:

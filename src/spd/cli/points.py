@@ -7,10 +7,9 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
+from spd.files import read_npy
 
 STANDARD_INPUT = Path("-")
 
@@ -31,25 +30,13 @@ def read_points(path: Path) -> Any:
     else:
         suffix = path.suffix.lower()
         if suffix == ".npy":
-            return _read_npy(path)
+            return read_npy(path)
         contents = path.read_bytes()
     try:
         text = contents.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} must be text in UTF-8: {error}") from None
     return _parse_csv(path, text) if suffix == ".csv" else _parse_json(path, text)
-
-
-def _read_npy(path: Path) -> np.ndarray:
-    import numpy as np
-
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not a .npy array of numbers: {error}") from None
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path} must hold one .npy array, got an archive of arrays")
-    return array
 
 
 def _parse_csv(path: Path, text: str) -> list[tuple[float, float]]:

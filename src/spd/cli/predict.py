@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from spd.cli.output import note, print_json, print_table
+from spd.cli.output import note, print_json, print_table, progress
 from spd.cli.points import STANDARD_INPUT, read_points
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def run(options: Options) -> None:
     predictor = _load(options)
     if options.dense:
         scene = predictor.encode(image, intrinsics=options.intrinsics)
-        depth_m, dense_m = scene(query_points), scene.dense()
+        with progress("pixels", height * width) as advance:
+            depth_m, dense_m = scene(query_points), scene.dense(progress=advance)
     else:
         depth_m, dense_m = predictor(image, query_points, intrinsics=options.intrinsics), None
     answers = [
@@ -226,7 +227,12 @@ def _as_map(depth_m: np.ndarray, suffix: str) -> bytes:
         return contents.getvalue()
     from PIL import Image
 
-    millimetres = np.rint(depth_m.astype(np.float64) * 1000).clip(0, 65535).astype(np.uint16)
+    millimetres = np.rint(depth_m.astype(np.float64) * 1000)
+    if millimetres.max() > 65535:
+        raise ValueError(
+            f"--dense as .png holds at most 65.535 m, got depths of up to {depth_m.max():.4g} m; write it as .npy"
+        )
+    millimetres = millimetres.astype(np.uint16)
     Image.fromarray(millimetres).save(contents, "PNG")
     return contents.getvalue()
 

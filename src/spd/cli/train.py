@@ -27,7 +27,7 @@ Options = tyro.extras.subcommand_type_from_defaults(
 )
 """One sub-command per recipe, whose values are the defaults."""
 
-SHORT_FLAGS = {"--model": "--model.architecture"}
+SHORT_FLAGS = {"--model": "--model.architecture", "--lr": "--optimizer.learning-rate"}
 VALUED_SWITCHES = {"--resume": ("auto",)}
 
 

@@ -83,7 +83,9 @@ class RGBDDataModule(pl.LightningDataModule):
         """Reads the manifests, and decodes the frames that are to be kept in memory."""
         data = self.config.data
         if not data.root:
-            raise ValueError("--data.root must name one folder with manifest.csv per data set, got none")
+            raise ValueError(
+                "--data.root must name one folder with manifest.csv per data set, got none; the recipes read SPD_NYU and SPD_RGBD too"
+            )
         if self.train_frames is not None:
             return
         self.train_frames = self._training_frames()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spd.camera import Intrinsics
+from spd.data.images import one_line
 
 MANIFEST = "manifest.csv"
 REQUIRED_COLUMNS = ("image", "depth", "split")
@@ -202,8 +203,3 @@ def _parse_number(name: str, cell: str, *, above: float = -math.inf, at_least: f
         )
         raise ValueError(f"{name} must be a number{bound}, got {cell!r}")
     return number
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,15 +9,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from spd.camera import Intrinsics
-from spd.data.manifest import Frame, one_line, read_manifest
-
-# What PIL and its decoders raise on a file that is no image, is cut short or is damaged.
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+from spd.data.images import DECODING_ERRORS, one_line, read_image
+from spd.data.images import to_rgb as to_rgb
+from spd.data.manifest import Frame, read_manifest
+from spd.files import read_npy
 
 
 class RGBDSample(NamedTuple):
@@ -74,40 +73,6 @@ class RGBDDataset(Dataset[RGBDSample]):
         )
 
 
-def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """The image as displayed (EXIF orientation applied), as :func:`to_rgb` makes it RGB.
-
-    Raises:
-        ValueError: the file is missing, no image, truncated, or of a kind that :func:`to_rgb` refuses.
-    """
-    try:
-        with Image.open(path) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            return to_rgb(image)
-    except _DECODING_ERRORS as error:
-        raise ValueError(f"cannot read the image {path}: {one_line(error)}") from error
-
-
-def to_rgb(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
-    """The pixels of a PIL image of any mode as 8-bit RGB; the orientation is left as it is.
-
-    Transparent images are laid on white, as a page shows them: what lies under a transparent pixel is arbitrary.
-    16-bit greyscale is scaled to 8 bits (65535 → 255). Palette, CMYK and others go through PIL's own conversion.
-
-    Raises:
-        ValueError: greyscale beyond 16 bits or of floating point, whose range is unknown.
-    """
-    if image.mode == "RGB" and not image.has_transparency_data:
-        return np.array(image)
-    if image.mode.startswith(("I", "F")):
-        return _wide_grey_to_rgb(image)
-    if image.has_transparency_data:
-        layers = image.convert("RGBA")
-        page = Image.new("RGBA", layers.size, "white")
-        return np.array(Image.alpha_composite(page, layers).convert("RGB"))
-    return np.array(image.convert("RGB"))
-
-
 def read_depth(frame: Frame) -> Float[np.ndarray, "H W"]:
     """Depth in metres, float32; 0 where there is no measurement (also for NaN, infinite and negative values).
 
@@ -118,8 +83,8 @@ def read_depth(frame: Frame) -> Float[np.ndarray, "H W"]:
     """
     if frame.depth.suffix.lower() == ".npy":
         try:
-            values = np.load(frame.depth, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            values = read_npy(frame.depth)
+        except (OSError, ValueError) as error:
             raise ValueError(f"cannot read the depth {frame.depth}: {one_line(error)}") from error
         if values.ndim != 2 or values.dtype.kind != "f":
             raise ValueError(f"{frame.depth} must hold (H, W) floats, got {values.shape} of {values.dtype}")
@@ -129,19 +94,11 @@ def read_depth(frame: Frame) -> Float[np.ndarray, "H W"]:
         with Image.open(frame.depth) as image:
             mode = image.mode
             values = np.array(image)
-    except _DECODING_ERRORS as error:
+    except DECODING_ERRORS as error:
         raise ValueError(f"cannot read the depth {frame.depth}: {one_line(error)}") from error
     if not mode.startswith("I"):
         raise ValueError(f"{frame.depth} must be a 16-bit greyscale PNG, got PIL mode {mode}")
     return values.astype(np.float32) / np.float32(frame.depth_scale)
-
-
-def _wide_grey_to_rgb(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
-    values = np.array(image)
-    if image.mode.startswith("F") or values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"greyscale must have 8 or 16 bits, got PIL mode {image.mode}")
-    grey = np.rint(values / 257.0).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def _size(array: np.ndarray) -> str:

@@ -20,7 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 
 SWITCH = "SPD_NATIVE"
-"""Of the environment: 0 turns the kernels off."""
+"""Of the environment: 0, false, no or off turns the kernels off."""
+_OFF = ("0", "false", "no", "off")
 _SOURCES = Path(__file__).parent / "kernels"
 _FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"),
@@ -36,7 +37,7 @@ def library() -> ctypes.CDLL | None:
     Warns, once, of a compiler that fails.
     """
     compiler = find_compiler()
-    if compiler is None or os.environ.get(SWITCH) == "0":
+    if compiler is None or os.environ.get(SWITCH, "").lower() in _OFF:
         return None
     try:
         return _load(compiler)
@@ -62,7 +63,11 @@ def find_compiler() -> list[str] | None:
     """The command of a C++ compiler: ``CXX`` of the environment or, where that is not set, a usual one."""
     if not sys.platform.startswith("linux"):
         return None  # Elsewhere OpenMP, which shares PyTorch's threads, takes more than a flag.
-    named = shlex.split(os.environ.get("CXX", ""))
+    try:
+        named = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        warnings.warn(f"CXX={os.environ['CXX']} is no command ({error}); SPD's kernels are left out", stacklevel=2)
+        return None
     for command in [named] if named else [["g++"], ["clang++"]]:
         if shutil.which(command[0]):
             return command

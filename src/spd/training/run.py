@@ -265,7 +265,6 @@ def _precision(config: TrainConfig) -> Any:
 def _quieten_lightning() -> None:
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Two workers are right on two cores, whatever the number that Lightning suggests.
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    # It advises on workers, on intervals of logs and on folders that are as they should be.
+    warnings.filterwarnings("ignore", module=r"lightning\.")
     warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")

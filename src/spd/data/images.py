@@ -1,0 +1,76 @@
+"""Image files and PIL images as 8-bit RGB; whatever cannot be read is one line."""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+"""What PIL and its decoders raise on a file that is no image, is cut short or is damaged."""
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+
+
+def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """The image as displayed (EXIF orientation applied), as :func:`to_rgb` makes it RGB.
+
+    Raises:
+        ValueError: the file is missing, no image, truncated, or of a kind that :func:`to_rgb` refuses.
+    """
+    try:
+        with Image.open(path) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            return to_rgb(image)
+    except DECODING_ERRORS as error:
+        raise ValueError(f"cannot read the image {path}: {_why_unread(path, error)}") from error
+
+
+def _why_unread(path: Path, error: BaseException) -> str:
+    """Also of what is no damage: the address of a page, a phone's format."""
+    if match := re.match(r"(https?):/+(.*)", str(path)):
+        return f"{match[1]}://{match[2]} is an address; an image is a file, so download it first"
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError:
+        start = b""
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS:
+        return "it is HEIC, which Pillow does not read; save it as JPEG or PNG"
+    return one_line(error)
+
+
+def to_rgb(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    """The pixels of a PIL image of any mode as 8-bit RGB; the orientation is left as it is.
+
+    Transparent images are laid on white, as a page shows them: what lies under a transparent pixel is arbitrary.
+    16-bit greyscale is scaled to 8 bits (65535 → 255). Palette, CMYK and others go through PIL's own conversion.
+
+    Raises:
+        ValueError: greyscale beyond 16 bits or of floating point, whose range is unknown.
+    """
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return np.array(image)
+    if image.mode.startswith(("I", "F")):
+        return _wide_grey_to_rgb(image)
+    if image.has_transparency_data:
+        layers = image.convert("RGBA")
+        page = Image.new("RGBA", layers.size, "white")
+        return np.array(Image.alpha_composite(page, layers).convert("RGB"))
+    return np.array(image.convert("RGB"))
+
+
+def _wide_grey_to_rgb(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    values = np.array(image)
+    if image.mode.startswith("F") or values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"greyscale must have 8 or 16 bits, got PIL mode {image.mode}")
+    grey = np.rint(values / 257.0).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, or its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

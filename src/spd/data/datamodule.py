@@ -84,7 +84,8 @@ class RGBDDataModule(pl.LightningDataModule):
         data = self.config.data
         if not data.root:
             raise ValueError(
-                "--data.root must name one folder with manifest.csv per data set, got none; the recipes read SPD_NYU and SPD_RGBD too"
+                "--data.root must name one folder with manifest.csv per data set, got none; recipes of known sets take "
+                "those of SPD_NYU and SPD_RGBD"
             )
         if self.train_frames is not None:
             return

@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-train test lint format clean
+.PHONY: help setup demo demo-train test fuzz kill lint format clean
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,13 @@ held_out_room = $(BIN)/python -c 'import csv, pathlib; \
 
 test: lint ## Format, lint, types, import rules and tests.
 	$(BIN)/python -m pytest
+
+FUZZ ?= 10000
+fuzz: $(STAMP) ## Ten thousand damaged inputs, each answered or refused in one line; FUZZ=N asks for others.
+	SPD_FUZZ=$(FUZZ) $(BIN)/python -m pytest -q tests/fuzz
+
+kill: $(STAMP) ## SIGKILL at fifty random moments of each thing that writes: nothing is lost (an hour).
+	$(BIN)/python -m pytest -q -m slow tests/kill
 
 lint: $(STAMP) ## Format, lint, types and import rules.
 	$(BIN)/ruff format --check

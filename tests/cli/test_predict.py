@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import spd.cli.predict
 import spd.runtime.loading
 from spd.checkpoint import save
 from spd.cli.main import main
 from spd.config import ModelConfig
 from spd.model.spd import SPD
-from spd.predictor import Predictor
+from spd.predictor import Predictor, Scene
 from spd.runtime.loading import load
 
 
@@ -199,6 +200,23 @@ def test_a_dense_map_has_every_pixel(points: tuple[str, ...], ask: Asked, tmp_pa
         assert row["depth_m"] == pytest.approx(float(metres[int(row["v"]), int(row["u"])]), rel=1e-5)
     with Image.open(tmp_path / "depth.png") as image:
         np.testing.assert_array_equal(np.array(image), np.rint(metres.astype(np.float64) * 1000))
+
+
+def test_a_dense_map_beyond_its_file_is_refused(ask: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Scene, "dense", lambda self, progress=None: np.full(self.size, 65.6, np.float32))
+    told = ask.refused("--dense", str(tmp_path / "depth.png"))
+    assert told == "--dense as .png holds at most 65.535 m, got depths of up to 65.6 m; write it as .npy"
+    assert not (tmp_path / "depth.png").exists()
+    assert ask("--dense", str(tmp_path / "depth.npy"))[0] == 0
+
+
+def test_a_map_of_a_large_image_shows_how_far_it_is(
+    ask: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spd.cli.predict, "_QUICK_PIXELS", 1000)
+    status, output, errors = ask("--dense", str(tmp_path / "depth.npy"))
+    assert (status, output) == (0, "")
+    assert "3840/3840" in errors
 
 
 def test_a_dense_map_of_a_joint_model_is_refused_beyond_its_limit(ask_and_load: Asked, tmp_path: Path) -> None:

@@ -82,4 +82,6 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[int], No
     try:
         yield advance
     finally:
-        bar.stop()
+        # One that was never shown would leave an empty line.
+        if bar.live.is_started:
+            bar.stop()

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # All points of one question see each other: time grows with the square of their number.
 _LARGEST_GRID = 256
+# A map of more shows how far it is: it takes some seconds.
+_QUICK_PIXELS = 300_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +90,9 @@ def run(options: Options) -> None:
     predictor = _load(options)
     if options.dense:
         scene = predictor.encode(image, intrinsics=options.intrinsics)
+        depth_m = scene(query_points)
         with progress("pixels", height * width) as advance:
-            depth_m, dense_m = scene(query_points), scene.dense(progress=advance)
+            dense_m = scene.dense(progress=advance if height * width > _QUICK_PIXELS else None)
     else:
         depth_m, dense_m = predictor(image, query_points, intrinsics=options.intrinsics), None
     answers = [

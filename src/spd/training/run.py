@@ -263,8 +263,8 @@ def _precision(config: TrainConfig) -> Any:
 
 
 def _quieten_lightning() -> None:
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     # It advises on workers, on intervals of logs and on folders that are as they should be.
     warnings.filterwarnings("ignore", module=r"lightning\.")
     warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")

@@ -1,0 +1,1 @@
+"""Damaged inputs, thousands of them, each of which is answered or refused in one line."""

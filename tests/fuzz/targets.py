@@ -45,7 +45,7 @@ def make_targets(root: Path) -> dict[str, Target]:
     save(SPD(ModelConfig.atto(train_size=(32, 64))), checkpoint)
     config = TrainConfig(
         model=ModelConfig.atto(architecture="bilinear", train_size=(64, 96)),
-        data=DataConfig(root=rooms, batch_size=2, num_queries=8, num_workers=0),
+        data=DataConfig(root=(rooms,), batch_size=2, num_queries=8, num_workers=0),
         output=run,
         accelerator="cpu",
         max_steps=1,

@@ -59,9 +59,10 @@ def test_card_names_checksum_terms_limits_and_figures() -> None:
     assert "research use only" in config["provenance"]["data_terms"]
     notes = (ROOM.parents[1] / f"{BUNDLED}.md").read_text("utf-8").strip()
     assert notes in card
-    for fact in ("8-bit", "one focal length", "research use only"):
+    for fact in ("steps of 4 cm", "give the intrinsics", "research and non-commercial use only"):
         assert fact in notes
-    assert re.search(r"\| test, K = 256 \| \.\d{3} ± \.\d{3} \|", notes)
+    assert re.search(r"\| NYU Depth V2 test, K = 256 \| \.\d{3} ± \.\d{3} \|", notes)
+    assert re.search(r"\| 29 scenes of other cameras, mean over scenes \| \.\d{3} \|", notes)
 
 
 def test_lies_in_the_wheel() -> None:

@@ -14,7 +14,7 @@ from spd.config import ModelConfig
 from spd.data.rooms import write_rooms
 from spd.model.spd import SPD
 from spd.train_config import DataConfig, OptimizerConfig, TrainConfig
-from spd.training import run
+from spd.training import answers, run
 from spd.training.module import SPDModule
 
 WATCHED = "decoder.seed.project.weight"
@@ -46,7 +46,7 @@ def test_the_average_is_what_is_validated_and_saved(tmp_path: Path, monkeypatch:
     def after_step(module: SPDModule, *_: object) -> None:
         of_steps.append(watched(module.model))
 
-    validation_step, save = SPDModule.validation_step, run.save
+    validation_step, save = SPDModule.validation_step, answers.save
 
     def at_validation(module: SPDModule, *batch: Any) -> None:
         validated.append(watched(module.model))
@@ -58,7 +58,7 @@ def test_the_average_is_what_is_validated_and_saved(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(SPDModule, "on_train_batch_end", after_step)
     monkeypatch.setattr(SPDModule, "validation_step", at_validation)
-    monkeypatch.setattr(run, "save", when_saved)
+    monkeypatch.setattr(answers, "save", when_saved)
 
     folder = run.train(_config(root, tmp_path / "run", DECAY))
 

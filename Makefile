@@ -47,7 +47,7 @@ test: lint ## Format, lint, types, import rules and tests.
 
 FUZZ ?= 10000
 fuzz: $(STAMP) ## Ten thousand damaged inputs, each answered or refused in one line; FUZZ=N asks for others.
-	SPD_FUZZ=$(FUZZ) $(BIN)/python -m pytest -q tests/fuzz
+	$(BIN)/python -m tests.fuzz.run --inputs $(FUZZ)
 
 kill: $(STAMP) ## SIGKILL at fifty random moments of each thing that writes: nothing is lost (an hour).
 	$(BIN)/python -m pytest -q -m slow tests/kill

@@ -76,6 +76,22 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         beside.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """Where another program is to write ``path``: it is moved to its place at the end of the block, as by
+    :func:`replacing`."""
+    beside = _beside(path)
+    try:
+        yield beside
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        with _naming(path):
+            beside.replace(path)
+        _folder_to_disk(path.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Take away what writes that were killed on this machine left in ``folder``; no folder, nothing to do."""
     if folder.is_dir():

@@ -51,14 +51,19 @@ def _parse_csv(path: Path, text: str) -> list[tuple[float, float]]:
     if rows and not all(_is_number(cell) for cell in rows[0][1]):
         header = [cell.lower() for cell in rows.pop(0)[1]]
         if header.count("u") != 1 or header.count("v") != 1:
-            raise ValueError(f"{path} must have two numbers in a row or a header with u and v, got {','.join(header)}")
+            raise ValueError(f"{path} must have two numbers in a row or a header with u and v, got {_shown(header)}")
         columns, width = (header.index("u"), header.index("v")), len(header)
     points = []
     for line, row in rows:
         if len(row) != width or not all(_is_number(row[column]) for column in columns):
-            raise ValueError(f"{path} line {line} must be {width} cells with the numbers u and v, got {','.join(row)}")
+            raise ValueError(f"{path} line {line} must be {width} cells with the numbers u and v, got {_shown(row)}")
         points.append((float(row[columns[0]]), float(row[columns[1]])))
     return points
+
+
+def _shown(cells: list[str]) -> str:
+    """On one line, though a cell in quotes may have several."""
+    return " ".join(",".join(cells).split())[:80]
 
 
 def _parse_json(path: Path, text: str) -> list[Any]:

@@ -18,6 +18,9 @@ import tempfile
 import warnings
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
+
+from spd.files import remove_leftovers, staged
 
 SWITCH = "SPD_NATIVE"
 """Of the environment: 0, false, no or off turns the kernels off."""
@@ -30,6 +33,10 @@ _FLAGS = (
 )
 
 
+_COMPILING = Lock()
+"""Threads that ask at once would write the same file."""
+
+
 @lru_cache
 def library() -> ctypes.CDLL | None:
     """The kernels, compiled at the first call on a machine; None where there are none.
@@ -40,7 +47,8 @@ def library() -> ctypes.CDLL | None:
     if compiler is None or os.environ.get(SWITCH, "").lower() in _OFF:
         return None
     try:
-        return _load(compiler)
+        with _COMPILING:
+            return _load(compiler)
     except (OSError, subprocess.CalledProcessError) as error:
         warnings.warn(
             f"SPD's kernels for CPUs could not be compiled, PyTorch's own operators answer instead "
@@ -86,14 +94,15 @@ def _load(compiler: list[str]) -> ctypes.CDLL:
         return ctypes.CDLL(str(folder / name))
     if folder is not None and not os.access(folder, os.W_OK):
         folder = None
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        compiled = _compile(compiler, Path(temporary, name))
-        # Mapped into memory it needs its file no more.
-        kernels = ctypes.CDLL(str(compiled))
-        if folder is not None:
-            # Moved when it is whole: another process may be at it too.
-            compiled.replace(folder / name)
-        return kernels
+    if folder is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            # Mapped into memory it needs its file no more.
+            return ctypes.CDLL(str(_compile(compiler, Path(temporary, name))))
+    remove_leftovers(folder)
+    with staged(folder / name) as beside:
+        # Moved when it is whole: another process may be at it too.
+        _compile(compiler, beside)
+        return ctypes.CDLL(str(beside))
 
 
 def _existing_cache() -> Path | None:

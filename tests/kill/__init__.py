@@ -1,0 +1,1 @@
+"""Things that write, killed at random moments: nothing is lost."""

@@ -56,9 +56,14 @@ def trained(network: DepthNetwork) -> DepthNetwork:
     return network.eval()
 
 
-@pytest.fixture(scope="module", params=["joint", "anchored", "bilinear"])
+LITE = replace(CONFIG, encoder="tf_efficientnet_lite0", encoder_heads=7)
+
+
+@pytest.fixture(scope="module", params=["joint", "anchored", "bilinear", "lite0"])
 def network(request: pytest.FixtureRequest) -> DepthNetwork:
     torch.manual_seed(0)
+    if request.param == "lite0":
+        return trained(SPD(replace(LITE, interaction="anchored")))
     if request.param == "bilinear":
         return trained(BilinearMLP(replace(CONFIG, architecture="bilinear")))
     interaction: Interaction = request.param

@@ -5,14 +5,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_leaves
 
 from spd.baselines.bilinear_mlp import BilinearMLP
 from spd.config import Interaction, ModelConfig
+from spd.model.inverted_residual import FoldedResidual, with_folded_residuals
 from spd.model.linear_gelu import is_fused
 from spd.model.memory import ImageMemory
 from spd.model.network import DepthNetwork
@@ -31,8 +33,23 @@ def network() -> SPD:
     return SPD(ModelConfig.atto(train_size=(64, 96), interaction="anchored")).eval()
 
 
-def test_eager_is_the_network(network: SPD) -> None:
-    model = TorchModel(network)
+def lite0(interaction: Interaction = "anchored") -> SPD:
+    """With statistics of batches, as a training leaves them: no norm is at its start."""
+    torch.manual_seed(0)
+    network = SPD(ModelConfig.lite0(train_size=(64, 96), interaction=interaction))
+    with torch.no_grad():
+        for _ in range(5):
+            network.encode(torch.rand(4, 3, 64, 96))
+    return network.eval()
+
+
+@pytest.fixture(scope="module", params=["atto", "lite0"])
+def either(request: pytest.FixtureRequest, network: SPD) -> SPD:
+    return network if request.param == "atto" else lite0()
+
+
+def test_eager_is_the_network(either: SPD) -> None:
+    network, model = either, TorchModel(either)
     assert isinstance(model, DepthPredictor)
     images, points = torch.rand(1, 3, 64, 96), torch.rand(1, 9, 2) * 60
     with torch.no_grad():
@@ -41,24 +58,28 @@ def test_eager_is_the_network(network: SPD) -> None:
     torch.testing.assert_close(model.decode(model.encode(images), points), expected, rtol=1e-5, atol=0)
 
 
-def test_bfloat16_rounds_products_and_not_answers(network: SPD) -> None:
+def test_bfloat16_rounds_products_and_not_answers(either: SPD) -> None:
     images, points = torch.rand(1, 3, 64, 96), torch.rand(1, 500, 2) * 60
     exact, rounded = (
         model.decode(model.encode(images), points)
-        for model in (TorchModel(network), TorchModel(network, precision="bfloat16"))
+        for model in (TorchModel(either), TorchModel(either, precision="bfloat16"))
     )
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
-    assert (rounded / exact - 1).abs().median() < 0.005
+    # Random weights of many narrow layers pass on more of the rounding than trained ones (docs/runtimes.md).
+    assert (rounded / exact - 1).abs().median() < 0.01
 
 
-@pytest.mark.parametrize("kind", ["anchored", "joint", "bilinear"])
+@pytest.mark.parametrize("kind", ["anchored", "joint", "bilinear", "lite0"])
 def test_bfloat16_weights_are_those_that_autocast_makes(kind: str) -> None:
     """Rounded beforehand or at each call: the same answers bit for bit, from a network that is left alone."""
     torch.manual_seed(1)
     config = ModelConfig.atto(train_size=(64, 96))
     if kind == "bilinear":
         network: DepthNetwork = BilinearMLP(replace(config, architecture="bilinear")).eval()
+    elif kind == "lite0":
+        # Its norms enter the weights before those are rounded.
+        network = cast(DepthNetwork, with_folded_residuals(lite0()))
     else:
         network = SPD(replace(config, interaction=kind)).eval()
     images, points = torch.rand(1, 3, 96, 64), torch.rand(1, 500, 2) * 60
@@ -72,7 +93,8 @@ def test_bfloat16_weights_are_those_that_autocast_makes(kind: str) -> None:
     torch.testing.assert_close(model.decode(model.encode(images), points), expected, rtol=0.01, atol=0)
     assert all(torch.equal(weights, before[name]) for name, weights in network.state_dict().items())
     rounded = {name for name, weights in copy.state_dict().items() if weights.dtype == torch.bfloat16}
-    assert {"encoder.backbone.stages.0.blocks.0.mlp.fc1.weight", "depth_head.hidden.weight"} <= rounded
+    of_encoder = "blocks.1.0.widen.weight" if kind == "lite0" else "stages.0.blocks.0.mlp.fc1.weight"
+    assert {f"encoder.backbone.{of_encoder}", "depth_head.hidden.weight"} <= rounded
     assert "depth_head.output.weight" not in rounded
 
 
@@ -103,6 +125,23 @@ def test_eager_lays_out_every_linear_layer_once(network: SPD, precision: TorchPr
     assert len(used) > len(layers) / 2
 
 
+def test_the_kernel_of_whole_blocks_has_its_weights_laid_out_once() -> None:
+    if torch.float32 not in multiplied_types():
+        pytest.skip("PyTorch's own product of float32 is as quick here")
+    copy = packed(with_folded_residuals(lite0()))
+    blocks = [module for module in copy.modules() if isinstance(module, FoldedResidual)]
+    assert len(blocks) == 16
+    images = torch.rand(1, 3, 64, 96)
+    with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU]) as profiler:
+        copy.encode(images)  # type: ignore[operator]
+    called = {event.key: event.count for event in profiler.key_averages()}
+    assert called["spd::inverted_residual"] == 16
+    assert "spd::relu6_depthwise" not in called
+    for block in blocks:
+        for layer in (block.widen, block.narrow):
+            assert layer is None or (isinstance(layer, PackedLinear) and layer._packed is not None)
+
+
 def test_the_kernels_multiply_for_no_other_network() -> None:
     """One to be compared with runs as PyTorch runs it."""
     other = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.Conv2d(8, 8, 1))
@@ -113,11 +152,11 @@ def test_the_kernels_multiply_for_no_other_network() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("interaction", ["joint", "anchored"])
-def test_compiled_is_the_network(interaction: Interaction, precision: TorchPrecision) -> None:
+@pytest.mark.parametrize(("preset", "interaction"), [("atto", "joint"), ("atto", "anchored"), ("lite0", "anchored")])
+def test_compiled_is_the_network(preset: str, interaction: Interaction, precision: TorchPrecision) -> None:
     torch.manual_seed(0)
     config = ModelConfig.atto(train_size=(64, 96), interaction=interaction)
-    network = SPD(config).eval()
+    network = lite0(interaction) if preset == "lite0" else SPD(config).eval()
     compiled, eager = TorchModel(network, "compile", precision), TorchModel(network, precision=precision)
     images = torch.rand(1, 3, 64, 96)
     memory, expected_memory = compiled.encode(images), eager.encode(images)

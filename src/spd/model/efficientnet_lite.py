@@ -65,7 +65,8 @@ class EfficientNetLiteEncoder(Encoder):
         first, *others = [backbone.blocks[of[0] : of[-1] + 1] for of in _BLOCKS_OF_STAGES[: len(self.channels)]]
         convolution, norm = backbone.conv_stem, backbone.bn1
         assert isinstance(convolution, nn.Conv2d)
-        assert isinstance(norm, nn.BatchNorm2d)
+        assert isinstance(norm, (nn.BatchNorm2d, nn.Identity))
+        norm = norm if isinstance(norm, nn.BatchNorm2d) else None
         # The first block begins with the stem's ReLU6, as all others do with that of their own.
         return (lambda images: first(convolve(convolution, norm, images)), *others)
 

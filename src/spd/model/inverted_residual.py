@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from timm.models._efficientnet_blocks import DepthwiseSeparableConv
 from timm.models._efficientnet_blocks import InvertedResidual as TimmBlock
+from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 
 from spd import native
 from spd.exporting import is_exporting
-from spd.model.packed_linear import linear
+from spd.model.packed_linear import linear, packed_weight
 from spd.model.precision import cast, product_dtype
 from spd.native.calls import LANES, served_type
 from spd.native.relu6_depthwise import relu6_depthwise
@@ -78,8 +79,17 @@ Layer = tuple[nn.Conv2d, nn.BatchNorm2d]
 """A convolution without bias and the norm that follows it; the norm's own activation is left to the block."""
 
 
-def convolve(convolution: nn.Conv2d, norm: nn.BatchNorm2d, features: Float[Tensor, "B C H W"]) -> Tensor:
-    """The norm of the convolution, padded as TensorFlow's ``SAME``; no activation."""
+def convolve(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, features: Float[Tensor, "B C H W"]) -> Tensor:
+    """The norm of the convolution, padded as TensorFlow's ``SAME``; no activation.
+
+    Args:
+        convolution: with a bias where there is no norm.
+        norm: None where the convolution holds it (:func:`with_folded_residuals`).
+        features: with sides that are multiples of the stride.
+    """
+    if norm is None:
+        stride, groups = convolution.stride[0], convolution.groups
+        return _same_convolution(features, convolution.weight, convolution.bias, stride, groups)
     if norm.training:
         groups = convolution.groups
         return _normalised(norm, _same_convolution(features, convolution.weight, None, convolution.stride[0], groups))
@@ -142,9 +152,24 @@ class FoldedResidual(nn.Module):
     def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
         """H and W are multiples of the block's stride."""
         cells = features.permute(0, 2, 3, 1)
+        narrow = packed_weight(self.narrow, cells)
+        if narrow is not None:
+            return self._by_kernel(cells, narrow).permute(0, 3, 1, 2)
         wide = cells if self.widen is None else linear(self.widen, cells)
         residual = cells if self.has_skip else None
         return linear(self.narrow, self._convolved(wide), added=residual).permute(0, 3, 1, 2)
+
+    def _by_kernel(self, cells: Float[Tensor, "B H W C"], narrow: Tensor) -> Float[Tensor, "B h w D"]:
+        """All layers at once, with the packed weights of the last."""
+        dtype = narrow.dtype
+        widen = widen_bias = None
+        if self.widen is not None:
+            widen, widen_bias = packed_weight(self.widen, cells), cast(self.widen.bias, dtype)
+        return native.inverted_residual(
+            *(cast(cells, dtype), widen, widen_bias, self.taps, self.bias, narrow, cast(self.narrow.bias, dtype)),
+            self.stride,
+            skips=self.has_skip,
+        )
 
     def _convolved(self, wide: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w C"]:
         if native.serves(wide, wide.shape[3]):
@@ -165,8 +190,18 @@ def _as_linear(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Linear:
     return layer.to(convolution.weight.dtype).requires_grad_(False)
 
 
+def _as_convolution(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    """A convolution with its norm."""
+    layer = copy.deepcopy(convolution)
+    with torch.no_grad():
+        weight, bias = folded(convolution, norm)
+    layer.weight, layer.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)
+    return layer
+
+
 def with_folded_residuals(network: nn.Module) -> nn.Module:
-    """A copy with a :class:`FoldedResidual` in the place of every block; the network itself if it has none."""
+    """A copy with a :class:`FoldedResidual` in the place of every block, and with the norm of the stem before them in
+    its convolution; the network itself if it has none."""
     if not any(isinstance(module, InvertedResidual) for module in network.modules()):
         return network
     copied = copy.deepcopy(network)
@@ -174,6 +209,10 @@ def with_folded_residuals(network: nn.Module) -> nn.Module:
         for name, child in module.named_children():
             if isinstance(child, InvertedResidual):
                 setattr(module, name, FoldedResidual(child))
+        if isinstance(module, EfficientNet):
+            assert isinstance(module.conv_stem, nn.Conv2d)
+            assert isinstance(module.bn1, nn.BatchNorm2d)
+            module.conv_stem, module.bn1 = _as_convolution(module.conv_stem, module.bn1), nn.Identity()
     return copied
 
 

@@ -2,6 +2,7 @@
 
 from spd.native.attention import attention
 from spd.native.calls import LANES, at_hand, disabled, multiplies, served_type, serves
+from spd.native.inverted_residual import inverted_residual
 from spd.native.operators import (
     canvas_step,
     deformable_read,
@@ -23,6 +24,7 @@ __all__ = [
     "disabled",
     "few_rows",
     "gelu_with_squares_",
+    "inverted_residual",
     "linear",
     "multiplies",
     "narrow",

@@ -41,7 +41,7 @@ def relu6_depthwise(
 def _relu6_depthwise(maps: Tensor, taps: Tensor, bias: Tensor, stride: int) -> Tensor:
     assert served_type(maps), maps.dtype
     _, height, width, _ = maps.shape
-    kernel = _kernel(taps)
+    kernel = kernel_side(taps)
     assert kernel in KERNELS, taps.shape
     assert stride in STRIDES, stride
     assert height % stride == 0, (maps.shape, stride)
@@ -67,7 +67,7 @@ def _relu6_depthwise_flops(maps: Sequence[int], taps: Sequence[int], _: Any, str
     return 2 * math.prod(maps) // stride**2 * taps[0]
 
 
-def _kernel(taps: Tensor) -> int:
+def kernel_side(taps: Tensor) -> int:
     """Side of the kernel."""
     return round(len(taps) ** 0.5)
 
@@ -78,7 +78,7 @@ class _Relu6Depthwise(torch.autograd.Function):
         maps, taps = maps.contiguous(), taps.contiguous()
         out = _relu6_depthwise(maps, taps, bias, stride)
         ctx.save_for_backward(maps, out, taps)
-        ctx.geometry = (_kernel(taps), stride)
+        ctx.geometry = (kernel_side(taps), stride)
         return out
 
     @staticmethod

@@ -131,7 +131,7 @@ bool attention(Heads<T> query, Heads<T> key, Heads<T> value, T *out, int64_t ima
       offered.ask(query.of(image, head) + first * query.per_row, query.per_row, rows, scores + 0, row);
       float sums[ROWS];
       for (int64_t r = 0; r < rows; ++r) {
-        sums[r] = exponentials<N>(scores + r * row, factor, keys, weights + r * row);
+        sums[r] = exponentials<16>(scores + r * row, factor, keys, weights + r * row);
         if (PAIRS<T> && keys % 2)
           weights[r * row + keys] = T{};
       }

@@ -5,6 +5,7 @@
 #include "depthwise.h"
 #include "few_rows.h"
 #include "gelu.h"
+#include "inverted_residual.h"
 #include "linear.h"
 #include "one_query.h"
 #include "relu6_depthwise.h"
@@ -155,10 +156,24 @@ template <class T> static spd::Heads<T> heads_of(const T *values, const int64_t 
                                                  maps, out, grad_out, taps, grad, grad_taps, grad_bias, size, threads)))) \
   }
 
+#define EXPORT_INVERTED_RESIDUAL(T, suffix)                                                                            \
+  extern "C" bool inverted_residual_##suffix(                                                                          \
+      const T *maps, const T *widen, const T *widen_bias, const float *taps, const float *bias, const T *narrow,       \
+      const T *narrow_bias, T *out, int64_t images, int64_t height, int64_t width, int64_t inner, int64_t channels,    \
+      int64_t outer, int64_t kernel, int64_t stride, int64_t skips, int threads) {                                     \
+    const spd::BlockSizes size{images, height, width, inner, channels, outer};                                         \
+    const spd::BlockLayers<T> layers{widen, widen_bias, taps, bias, narrow, narrow_bias};                              \
+    WIDEST_OF_KERNEL(channels,                                                                                         \
+                     KERNEL_AND_STRIDE(kernel, stride, return (spd::inverted_residual<N, K, S, T>(                     \
+                                                           maps, layers, out, size, skips, threads))))                 \
+  }
+
 EXPORT(float, float32)
 EXPORT(BFloat16, bfloat16)
 EXPORT_RELU6(float, float32)
 EXPORT_RELU6(BFloat16, bfloat16)
+EXPORT_INVERTED_RESIDUAL(float, float32)
+EXPORT_INVERTED_RESIDUAL(BFloat16, bfloat16)
 
 extern "C" void canvas_step_float32(const float *canvas, const float *written, const int64_t *cells,
                                     const float *shares, const float *weights1, const float *bias1,

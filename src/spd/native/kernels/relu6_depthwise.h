@@ -1,5 +1,5 @@
 // relu6(bias + depthwise convolution of relu6(x)), the middle of EfficientNet-Lite's blocks, and its gradient: neither
-// clamped map is written. A chunk of N channels is convolved at a time, its rows held as float32 between zeros.
+// clamped map is written. The rows that a row of the result reads are held as float32 between zeros.
 #pragma once
 
 #include <algorithm>
@@ -26,65 +26,85 @@ template <int N> inline Float<N> where_free(Float<N> clamped, Float<N> values) {
 // TensorFlow's SAME: of the padding, the half that is rounded down comes before. Even sides only where S is 2.
 template <int K, int S> constexpr int64_t BEFORE = (K - S) / 2;
 
-// K rows of a map as float32, between zeros; row y of the padded map lies at y mod K.
+// K rows of a map as float32 between zeros, (channels / N, K, padded pixels, N); row y of the padded map lies at y mod K.
 template <int N, int K, int S> class Ring {
 public:
-  explicit Ring(int64_t width) : width(width), length((width + K) * N), rows(K * length) { clear(); }
+  explicit Ring(int64_t width, int64_t channels = N)
+      : width(width), channels(channels), length((width + K) * N), rows(channels / N * K * length) {
+    std::fill_n(rows + 0, channels / N * K * length, 0.0f);
+  }
 
-  void clear() { std::fill_n(rows + 0, K * length, 0.0f); }
-  float *row(int64_t padded) { return rows + padded % K * length; }
+  // Of the chunk of channels that begins at c.
+  float *row(int64_t padded, int64_t c = 0) { return rows + (c / N * K + padded % K) * length; }
   // Of pixel 0 of the map.
-  float *pixels(int64_t padded) { return row(padded) + BEFORE<K, S> * N; }
-  void clear_row(int64_t padded) { std::fill_n(row(padded), length, 0.0f); }
+  float *pixels(int64_t padded, int64_t c = 0) { return row(padded, c) + BEFORE<K, S> * N; }
 
-  // The clamped row of a map whose channels lie innermost; zeros beyond it.
-  template <class T> void take(const T *map, int64_t padded, int64_t height, int64_t channels) {
+  void clear_row(int64_t padded) {
+    for (int64_t c = 0; c < channels; c += N)
+      std::fill_n(row(padded, c), length, 0.0f);
+  }
+
+  // The clamped row of a map of so many channels, which lie innermost; zeros beyond the map.
+  template <class T> void take(const T *map, int64_t padded, int64_t height, int64_t all_channels) {
+    constexpr int64_t PIXELS = 16; // Enough in a row to be written quickly.
     const int64_t y = padded - BEFORE<K, S>;
     if (y < 0 || y >= height)
       return clear_row(padded);
-    const T *from = map + y * width * channels;
-    float *to = pixels(padded);
-    for (int64_t x = 0; x < width; ++x)
-      store<N>(to + x * N, relu6<N>(load<N>(from + x * channels)));
+    const T *from = map + y * width * all_channels;
+    for (int64_t first = 0; first < width; first += PIXELS)
+      for (int64_t c = 0; c < channels; c += N) {
+        float *to = pixels(padded, c);
+        for (int64_t x = first; x < std::min(width, first + PIXELS); ++x)
+          store<N>(to + x * N, relu6<N>(load<N>(from + x * all_channels + c)));
+      }
+  }
+
+  // Row y of the result, for as many channels as are held of all_channels. taps: (K·K, all_channels).
+  template <class T>
+  void convolve(int64_t y, const float *taps, const float *bias, int64_t all_channels, T *out) {
+    for (int64_t c = 0; c < channels; c += N) {
+      Float<N> of_tap[K * K];
+      for (int tap = 0; tap < K * K; ++tap)
+        of_tap[tap] = load<N>(taps + tap * all_channels + c);
+      const Float<N> start = load<N>(bias + c);
+      const float *from[K];
+      for (int i = 0; i < K; ++i)
+        from[i] = row(y * S + i, c);
+      for (int64_t x = 0; x < width / S; ++x) {
+        // Two sums, so that an addition does not wait for the one before it.
+        Float<N> sums[2] = {start, fill<N>(0.0f)};
+#pragma GCC unroll 25
+        for (int tap = 0; tap < K * K; ++tap)
+          sums[tap % 2] += of_tap[tap] * load<N>(from[tap / K] + (x * S + tap % K) * N);
+        store<N>(out + x * all_channels + c, relu6<N>(sums[0] + sums[1]));
+      }
+    }
   }
 
 private:
-  const int64_t width, length;
+  const int64_t width, channels, length;
   Buffer rows;
 };
 
 // taps: (K·K, channels). out: (images, height / S, width / S, channels).
 template <int N, int K, int S, class T>
 void relu6_depthwise(const T *maps, const float *taps, const float *bias, T *out, Relu6Maps size, int threads) {
-  const int64_t channels = size.channels, chunks = channels / N;
-  const int64_t rows = size.height / S, columns = size.width / S;
-#pragma omp parallel num_threads(threads)
-  {
-    Ring<N, K, S> ring(size.width);
-#pragma omp for schedule(static)
-    for (int64_t part = 0; part < size.images * chunks; ++part) {
-      const int64_t image = part / chunks, c = part % chunks * N;
-      const T *map = maps + image * size.height * size.width * channels + c;
-      T *to = out + image * rows * columns * channels + c;
-      Float<N> of_tap[K * K];
-      for (int tap = 0; tap < K * K; ++tap)
-        of_tap[tap] = load<N>(taps + tap * channels + c);
-      const Float<N> start = load<N>(bias + c);
-      int64_t taken = 0;
-      for (int64_t y = 0; y < rows; ++y) {
+  constexpr int64_t HELD = 1 << 16; // Floats, of which a processor's second cache has room for more.
+  const int64_t channels = size.channels, rows = size.height / S, columns = size.width / S;
+  const int64_t most = std::max<int64_t>(1, HELD / (K * (size.width + K) * N)) * N;
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int thread = 0; thread < threads; ++thread) {
+    // Rows of the results of all images are counted through.
+    const int64_t begin = size.images * rows * thread / threads, end = size.images * rows * (thread + 1) / threads;
+    for (int64_t c = 0; c < channels && begin < end; c += most) {
+      Ring<N, K, S> ring(size.width, std::min(most, channels - c));
+      for (int64_t at = begin, taken = 0; at < end; ++at) {
+        const int64_t image = at / rows, y = at % rows;
+        if (at == begin || y == 0)
+          taken = y * S;
         for (; taken < y * S + K; ++taken)
-          ring.template take<T>(map, taken, size.height, channels);
-        const float *from[K];
-        for (int i = 0; i < K; ++i)
-          from[i] = ring.row(y * S + i);
-        for (int64_t x = 0; x < columns; ++x) {
-          // Two sums, so that an addition does not wait for the one before it.
-          Float<N> sums[2] = {start, fill<N>(0.0f)};
-#pragma GCC unroll 25
-          for (int tap = 0; tap < K * K; ++tap)
-            sums[tap % 2] += of_tap[tap] * load<N>(from[tap / K] + (x * S + tap % K) * N);
-          store<N>(to + (y * columns + x) * channels, relu6<N>(sums[0] + sums[1]));
-        }
+          ring.take(maps + image * size.height * size.width * channels + c, taken, size.height, channels);
+        ring.convolve(y, taps + c, bias + c, channels, out + at * columns * channels + c);
       }
     }
   }

@@ -14,7 +14,17 @@ from spd.runtime.torch_runtime import TorchModel
 pytestmark = pytest.mark.usefixtures("kernels")
 PRODUCTS = {"attention", "linear", "narrow", "pack", "widen"}
 KERNELS = {*native.__all__} - {
-    *("FEW_ROWS", "LANES", "at_hand", "disabled", "multiplies", "served_type", "serves", "weighted_rows_gradient")
+    *(
+        "FEW_ROWS",
+        "LANES",
+        "at_hand",
+        "disabled",
+        "multiplies",
+        "served_type",
+        "serves",
+        "weighted_rows_gradient",
+        "inverted_residual",
+    )
 }
 """All but ``few_rows`` answer for a network as it is; that one for weights that are laid out beforehand."""
 

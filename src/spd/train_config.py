@@ -152,7 +152,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     init: str | None = None
-    """Checkpoint, by folder or name, whose weights training starts from, in place of random ones: fine-tuning."""
+    """Checkpoint, by folder or name, whose weights training starts from, in place of random or pretrained ones."""
     output: Path = Path("runs/spd")
     """Folder of the run: the checkpoint for answering, ``last.ckpt`` for resuming, the logs."""
     resume: bool | Literal["auto"] = False

@@ -29,14 +29,18 @@ def save_answers(run: Run, module: SPDModule, steps: int, figures: Mapping[str, 
 
 
 def origin_of(config: TrainConfig) -> dict[str, Any]:
-    """The terms of all data that went into the weights, those of the checkpoint they started from too."""
+    """What the weights come from: the terms of all their data and whether their encoder began with pretrained weights.
+
+    Both include what ``config.init`` says of itself.
+    """
     if config.init is None:
-        return {"data_terms": _joined(config.data.terms)}
+        return {"data_terms": _joined(config.data.terms), "pretrained_encoder": config.model.pretrained}
     first = read_config(locate(config.init))
     terms = [_joined(config.data.terms), first["provenance"].get("data_terms")]
     known = None if None in terms else "; ".join(dict.fromkeys("; ".join(map(str, terms)).split("; ")))
     started_from = {"checksum": first["checksum"], **first["provenance"]}
-    return {"data_terms": known, "started_from": started_from}
+    pretrained = first["provenance"].get("pretrained_encoder", False)
+    return {"data_terms": known, "pretrained_encoder": pretrained, "started_from": started_from}
 
 
 def _joined(terms: tuple[str, ...]) -> str | None:
@@ -61,7 +65,6 @@ def _provenance(run: Run, steps: int, figures: Mapping[str, float]) -> dict[str,
         "num_queries": config.data.num_queries,
         "seed": config.seed,
         "ema_decay": config.ema_decay,
-        "pretrained_encoder": config.model.pretrained,
         "validation": dict(figures) if validated else {},
         "torch": torch.__version__,
     }

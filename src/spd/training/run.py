@@ -169,13 +169,12 @@ def _where_it_stands(config: TrainConfig, stop: Stopped) -> str:
 
 
 def _set_first_weights(network: DepthNetwork, config: TrainConfig) -> None:
-    if config.init is not None and config.model.pretrained:
-        raise ValueError(f"init and model.pretrained both say where weights start, got init {config.init}; give one")
-    if config.model.pretrained:
-        weights = network.encoder.load_pretrained()
-        _log.warning("the encoder starts from %s, licence %s", weights.name, weights.licence)
+    # A recipe's own default of pretrained weights gives way to a checkpoint, which has an encoder of its own.
     if config.init is not None:
         load_weights(network, config.init)
+    elif config.model.pretrained:
+        weights = network.encoder.load_pretrained()
+        _log.warning("the encoder starts from %s, licence %s", weights.name, weights.licence)
 
 
 class ProgressBar(TQDMProgressBar):

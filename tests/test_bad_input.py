@@ -17,9 +17,9 @@ from spd.cli.errors import report
 from spd.cli.main import main, with_homes
 from spd.config import ModelConfig
 from spd.data.rgbd import read_image
+from spd.fast import library
 from spd.files import expanded, read_npy
 from spd.inputs import as_pixels, check_points
-from spd.native import library
 from spd.train_config import TrainConfig
 
 

@@ -17,6 +17,7 @@ from spd.model.depth_head import DepthHead
 from spd.model.neck import LayerNorm2d
 from spd.model.network import DepthNetwork
 from spd.predictor import Predictor, choose_device
+from spd.weighted_rows import WeightedRows
 
 
 class BilinearMLP(DepthNetwork):
@@ -43,6 +44,7 @@ class BilinearMLP(DepthNetwork):
         initialise_linear(projection)
         self.projection = nn.Sequential(projection, LayerNorm2d(channels))
         self.depth_head = DepthHead(channels, config.head_ratio)
+        self.sum_rows = WeightedRows()
 
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C H1 W1"]:
         """L1 of the images, RGB in [0, 1] of any size; padded right and bottom by replication to multiples of 4."""
@@ -57,7 +59,7 @@ class BilinearMLP(DepthNetwork):
     ) -> Float[Tensor, "B K"]:
         """:meth:`decode` without the last ``exp``; no point depends on another, so the mask changes nothing."""
         cells = pixels_to_cells(query_points, STRIDES[0], self.config.resolved_alignment)
-        return self.depth_head(read_bilinear(memory, cells))
+        return self.depth_head(read_bilinear(memory, cells, self.sum_rows))
 
 
 def load(folder: str | Path, *, device: str | torch.device | None = None) -> Predictor:

@@ -15,7 +15,7 @@ from spd.config import Alignment
 from spd.model.attention import MapTransformer
 
 ATTENDED_STAGE = 3
-"""The stage whose output passes self-attention before the next one (plan 4.1)."""
+"""The stage whose output passes self-attention before the next one."""
 
 PixelStatistics = tuple[float, float, float]
 

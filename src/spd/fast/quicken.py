@@ -35,6 +35,7 @@ from spd.model import attention, decoder, deformable_attention, depth_head, effi
 from spd.model.network import DepthNetwork
 
 Purpose = Literal["answer", "train"]
+Precision = Literal["float32", "bfloat16"]
 Network = TypeVar("Network", bound=nn.Module)
 
 QUICK: Mapping[type[nn.Module], Callable[[Any], nn.Module]] = {
@@ -54,7 +55,7 @@ QUICK: Mapping[type[nn.Module], Callable[[Any], nn.Module]] = {
 """Modules of SPD and what stands in for each, whatever it is for."""
 
 
-def quicken(network: Network, purpose: Purpose, precision: Literal["float32", "bfloat16"] = "float32") -> Network:
+def quicken(network: Network, purpose: Purpose, precision: Precision = "float32") -> Network:
     """The same network in fewer passes over memory: around the parameters of ``network``, which stays as it is.
 
     The quick network has the same methods and the same answers to rounding. It is to be called and nothing else: save,
@@ -70,16 +71,25 @@ def quicken(network: Network, purpose: Purpose, precision: Literal["float32", "b
     """
     if is_switched_off():
         return network
-    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
-    quick = copy.deepcopy(network, shared)
-    is_own = isinstance(network, DepthNetwork)
+    return _quick_copy(network, purpose, precision, is_own=isinstance(network, DepthNetwork))
+
+
+def quick_module(plain: nn.Module, purpose: Purpose, precision: Precision = "float32") -> nn.Module:
+    """What stands in for one module of SPD's networks, as :func:`quicken` would make it: to be compared with it."""
+    return _quick_copy(plain, purpose, precision, is_own=True)
+
+
+def _quick_copy(plain: Network, purpose: Purpose, precision: Precision, *, is_own: bool) -> Network:
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*plain.parameters(), *plain.buffers())}
+    # In a list, so that the outermost module can be swapped too.
+    holder = nn.ModuleList([copy.deepcopy(plain, shared)])
     if is_own:
-        _swap(quick, purpose)
+        _swap(holder, purpose)
     if purpose == "answer":
         if precision == "bfloat16":
-            _round_weights(quick)
-        _pack(quick, by_kernels=is_own and operators.is_available())
-    return quick
+            _round_weights(holder)
+        _pack(holder, by_kernels=is_own and operators.is_available())
+    return holder[0]  # type: ignore[return-value]
 
 
 def _swap(parent: nn.Module, purpose: Purpose) -> None:

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from spd.config import Alignment
+from spd.variant import Alignment
 from spd.weighted_rows import weighted_rows
 
 STRIDES = (4, 8, 16, 32)

@@ -14,6 +14,7 @@ from spd.model.attention import KeyValue, attend, split_heads
 from spd.model.memory import ImageMemory
 from spd.model.spatial_canvas import canvas_places, write_to_cells
 from spd.model.spd import SPD
+from spd.variant import Variant
 
 SIZE = (75, 118)
 """Neither side divides by 32: three rows of four anchors."""
@@ -205,7 +206,7 @@ def test_the_nearest_cell_would_favour_a_side(small: ModelConfig):
 
 @pytest.mark.parametrize("part", ["canvas", "query_attention"])
 def test_anchors_reach_queries_by_the_part_that_is_left(small: ModelConfig, images: Tensor, part: str):
-    model = _lively(small, without=(part,)).double()
+    model = _lively(small, variant=Variant(without=(part,))).double()
     points = _points(5)
     with torch.no_grad():
         before = model(images, points)
@@ -218,4 +219,4 @@ def test_anchors_reach_queries_by_the_part_that_is_left(small: ModelConfig, imag
 
 def test_without_either_there_is_nothing_to_anchor():
     with pytest.raises(ValueError, match="anchored queries need the canvas or query_attention"):
-        ModelConfig(interaction="anchored", without=("canvas", "query_attention"))
+        ModelConfig(interaction="anchored", variant=Variant(without=("canvas", "query_attention")))

@@ -58,7 +58,7 @@ class BilinearMLP(DepthNetwork):
         query_mask: Bool[Tensor, "B K"] | None = None,
     ) -> Float[Tensor, "B K"]:
         """:meth:`decode` without the last ``exp``; no point depends on another, so the mask changes nothing."""
-        cells = pixels_to_cells(query_points, STRIDES[0], self.config.resolved_alignment)
+        cells = pixels_to_cells(query_points, STRIDES[0], self.config.alignment)
         return self.depth_head(read_bilinear(memory, cells, self.sum_rows))
 
 

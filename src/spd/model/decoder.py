@@ -43,9 +43,11 @@ class DecoderLayer(nn.Module):
         width = config.embed_dim
         self.cross_norm = nn.LayerNorm(width)
         self.cross_attention = cross_attention
-        self.canvas_access = None if "canvas" in config.without else CanvasAccess(width, config.canvas_source)
+        self.canvas_access = (
+            None if "canvas" in config.variant.without else CanvasAccess(width, config.variant.canvas_source)
+        )
         self.query_attention = None
-        if "query_attention" not in config.without:
+        if "query_attention" not in config.variant.without:
             self.query_norm = nn.LayerNorm(width)
             self.query_attention = SelfAttention(width, config.num_heads, config.dropout)
         self.ffn_norm = nn.LayerNorm(width)
@@ -148,7 +150,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.seed = QuerySeed(
-            config.neck_channels, config.embed_dim, config.fourier_bands, config.fourier_lowest_octave
+            config.neck_channels, config.embed_dim, config.fourier_bands, config.variant.fourier_lowest_octave
         )
         self.deformable_layers = nn.ModuleList(
             DecoderLayer(
@@ -157,8 +159,8 @@ class Decoder(nn.Module):
                     config.num_heads,
                     len(STRIDES),
                     config.num_points,
-                    config.offset_unit,
-                    learned_offsets="learned_offsets" not in config.without,
+                    config.variant.offset_unit,
+                    learned_offsets="learned_offsets" not in config.variant.without,
                 ),
                 config,
             )
@@ -166,7 +168,7 @@ class Decoder(nn.Module):
         )
         self.l3_layers = self._global_layers(config.num_l3_layers)
         self.l4_layers = self._global_layers(config.num_l4_layers)
-        self.canvas = None if "canvas" in config.without else SpatialCanvas(config.embed_dim)
+        self.canvas = None if "canvas" in config.variant.without else SpatialCanvas(config.embed_dim)
 
     def layers(self) -> list[DecoderLayer]:
         """All layers in the order in which a query passes them."""
@@ -241,7 +243,7 @@ class Decoder(nn.Module):
 
     def _start(self, memory: ImageMemory, query_points: Float[Tensor, "B K 2"]) -> Start:
         query_points = query_points.to(location_dtype(memory.levels[0]))
-        reference_points = pixels_to_levels(query_points, self.config.resolved_alignment)
+        reference_points = pixels_to_levels(query_points, self.config.alignment)
         reads = level_reads(reference_points, [(level.shape[-2], level.shape[-1]) for level in memory.levels])
         hidden, position = self.seed(memory.levels, reads, query_points, memory.image_size)
         return Start(hidden, position, reference_points, reads[CANVAS_LEVEL])
@@ -252,7 +254,7 @@ class Decoder(nn.Module):
         height, width = canvas.shape[-2:]
         config = self.config
         points = start.reference_points[:, :, CANVAS_LEVEL]
-        return canvas_places(points, height, width, config.canvas_reduction, config.resolved_alignment, query_mask)
+        return canvas_places(points, height, width, config.canvas_write, config.alignment, query_mask)
 
     def _read_final(
         self, canvas: Float[Tensor, "B D H W"], start: Start, hidden: Float[Tensor, "B K D"]

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spd.config import OffsetUnit
 from spd.coordinates import RowSum, location_dtype, read_bilinear
 from spd.model.attention import RESIDUAL_GAIN, initialise_linear
 from spd.model.value_table import ValueTable, bilinear_samples
+from spd.variant import OffsetUnit
 from spd.weighted_rows import WeightedRows, weighted_rows
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -43,7 +42,7 @@ class DepthNetwork(nn.Module, ABC):
                 f"{config.architecture}"
             )
         encoder = create_encoder(config.encoder, num_stages)
-        self.config = config if config.alignment else replace(config, alignment=encoder.alignment)
+        self.config = config.with_alignment(encoder.alignment)
         self.encoder = encoder
         # Constants of the encoder, not weights: they are not saved.
         self.register_buffer("pixel_mean", torch.tensor(encoder.pixel_mean).view(3, 1, 1), persistent=False)

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from spd.config import Alignment, CanvasSource, CanvasWrite
 from spd.coordinates import (
     BilinearReads,
     as_table,
@@ -18,6 +17,7 @@ from spd.coordinates import (
     surrounding_cells,
 )
 from spd.model.attention import RESIDUAL_GAIN, initialise_linear
+from spd.variant import Alignment, CanvasSource, CanvasWrite
 from spd.weighted_rows import WeightedRows
 
 

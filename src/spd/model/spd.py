@@ -47,7 +47,7 @@ class SPD(DepthNetwork):
         )
         self.decoder = Decoder(config)
         self.depth_head = DepthHead(
-            config.embed_dim, config.head_ratio, learned_scale="depth_scale" not in config.without
+            config.embed_dim, config.head_ratio, learned_scale="depth_scale" not in config.variant.without
         )
 
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> ImageMemory:

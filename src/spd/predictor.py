@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
 
 from spd.camera import Intrinsics, lift
 from spd.coordinates import resize_points
 from spd.data.transforms import Geometry, resize_image
+from spd.depth_predictor import DepthPredictor as DepthPredictor
+from spd.depth_predictor import SureDepthPredictor as SureDepthPredictor
+from spd.estimate import Estimate, IntervalFactors
 from spd.forking import answer_without_lost_threads
 from spd.inputs import ImageLike, Numbers, as_intrinsics, as_pixels, check_points, model_size
 from spd.model.network import DepthNetwork
@@ -22,22 +24,6 @@ CHUNK_SIZE = 4096
 """Points that are answered at once where none sees another: memory does not grow with their number."""
 MAX_JOINT_QUERIES = 8192
 """Most points of one call where all see each other: time and memory grow with the square of their number."""
-
-
-@runtime_checkable
-class DepthPredictor(Protocol):
-    """A model that encodes images once and then answers for any of their pixels.
-
-    SPD is one; so is a dense model, whose memory is its depth map. Nothing about an image is kept on the model.
-    """
-
-    def encode(self, images: Float[Tensor, "B 3 H W"]) -> Any:
-        """Images, float32 RGB in [0, 1], to whatever :meth:`decode` needs of them."""
-        ...
-
-    def decode(self, memory: Any, query_points: Float[Tensor, "B K 2"]) -> Float[Tensor, "B K"]:
-        """Depth in metres along the optical axis at xy pixel indices of the encoded images, float32."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +53,10 @@ class Predictor:
     joint: bool = False
     """The points of one call see each other, so they are answered at once and there is a most of them. Otherwise an
     answer depends on the image alone, and points are answered in chunks, as many as there are."""
+    has_log_std: bool = False
+    """The model is a :class:`SureDepthPredictor` and :meth:`estimate` answers."""
+    intervals: IntervalFactors | None = None
+    """Of the checkpoint; None where nobody has fitted them."""
 
     def __post_init__(self) -> None:
         answer_without_lost_threads(self.device)
@@ -80,6 +70,8 @@ class Predictor:
             focal_length=model.config.canonical_focal_length,
             device=model.pixel_mean.device,
             joint=model.config.architecture == "spd" and model.config.interaction == "joint",
+            has_log_std=model.config.log_std,
+            intervals=model.intervals,
         )
 
     def __call__(
@@ -108,6 +100,16 @@ class Predictor:
         if len(query_points) == 0:
             return np.zeros(0, np.float32)
         return self._encode(pixels, camera)(query_points)
+
+    def estimate(self, image: ImageLike, points: Numbers, *, intrinsics: Numbers | None = None) -> Estimate:
+        """Depth at every point with how sure it is; as :meth:`Scene.estimate`.
+
+        Args:
+            image: see :meth:`encode`.
+            points: see :meth:`__call__`.
+            intrinsics: see :meth:`encode`.
+        """
+        return self.encode(image, intrinsics=intrinsics).estimate(points)
 
     def encode(self, image: ImageLike, *, intrinsics: Numbers | None = None) -> Scene:
         """Everything that depends on the image alone, computed once; ask the result for points.
@@ -152,6 +154,8 @@ class Predictor:
             depth_scale=depth_scale,
             device=self.device,
             joint=self.joint,
+            has_log_std=self.has_log_std,
+            intervals=self.intervals,
         )
 
 
@@ -173,6 +177,10 @@ class Scene:
     device: torch.device
     joint: bool = False
     """As of :class:`Predictor`."""
+    has_log_std: bool = False
+    """As of :class:`Predictor`."""
+    intervals: IntervalFactors | None = None
+    """As of :class:`Predictor`."""
 
     def __call__(self, points: Numbers) -> Float[np.ndarray, "K"]:
         """Depth in metres at every point, float32, in the order asked; as :meth:`Predictor.__call__`.
@@ -181,15 +189,46 @@ class Scene:
             ValueError: a point lies outside the image, ``points`` is not (K, 2), or there are too many of them for a
                 joint model.
         """
+        (depth_m,) = self._ask(points, with_std=False)
+        return depth_m
+
+    def estimate(self, points: Numbers) -> Estimate:
+        """Depth at every point with how sure it is: standard deviations, and intervals of any level.
+
+        The depth is that of a call. The camera changes no ``log_std``: it multiplies depth.
+
+        Example:
+            >>> from spd import SPD, ModelConfig
+            >>> model = SPD(ModelConfig.atto(train_size=(64, 96), log_std=True))
+            >>> scene = Predictor.from_model(model).encode(np.zeros((480, 640, 3), np.uint8))
+            >>> scene.estimate([(320, 240), (0, 479)]).log_std.shape
+            (2,)
+
+        Raises:
+            ValueError: the model does not say how sure it is, or as for a call.
+        """
+        if not self.has_log_std:
+            raise ValueError(
+                "this model does not say how sure it is; spd train sure --init CHECKPOINT teaches it to a checkpoint"
+            )
+        depth_m, log_std = self._ask(points, with_std=True)
+        return Estimate(depth_m=depth_m, log_std=log_std, factors=self.intervals)
+
+    def _ask(self, points: Numbers, *, with_std: bool) -> tuple[Float[np.ndarray, "K"], ...]:
+        """Depth, and on wish the standard deviation of its logarithm."""
         query_points = check_points(points, self.size)
         if len(query_points) == 0:
-            return np.zeros(0, np.float32)
+            return (np.zeros(0, np.float32),) * (1 + with_std)
         if self.joint and len(query_points) > MAX_JOINT_QUERIES:
             raise ValueError(
                 f"a joint model answers at most {MAX_JOINT_QUERIES} points at once, since each sees all others, got "
                 f"{len(query_points)}; ask in groups, or train with interaction anchored, which has no limit"
             )
-        return np.concatenate([self._answer(chunk)[:count] for chunk, count in self._chunks(query_points)])
+        pieces = [
+            [values[:count] for values in self._answer(chunk, with_std=with_std)]
+            for chunk, count in self._chunks(query_points)
+        ]
+        return tuple(np.concatenate(values) for values in zip(*pieces, strict=True))
 
     def dense(self, *, progress: Callable[[int], None] | None = None) -> Float[np.ndarray, "H W"]:
         """Depth in metres at every pixel of the user's image, float32.
@@ -225,12 +264,18 @@ class Scene:
             yield chunk, count
 
     @torch.inference_mode()
-    def _answer(self, query_points: Float[np.ndarray, "K 2"]) -> Float[np.ndarray, "K"]:
+    def _answer(self, query_points: Float[np.ndarray, "K 2"], *, with_std: bool) -> list[Float[np.ndarray, "K"]]:
         answer_without_lost_threads(self.device)
         seen_points = resize_points(torch.from_numpy(query_points), self.size, self.seen_size)
         # To float32 before the device: not every device has float64.
-        depth_m = self.model.decode(self.memory, seen_points.float().unsqueeze(0).to(self.device))
-        return (depth_m[0].float() * self.depth_scale).cpu().numpy()
+        seen_points = seen_points.float().unsqueeze(0).to(self.device)
+        if with_std:
+            assert isinstance(self.model, SureDepthPredictor), type(self.model)
+            depth_m, log_std = self.model.decode_with_std(self.memory, seen_points)
+        else:
+            depth_m, log_std = self.model.decode(self.memory, seen_points), None
+        depth_m = (depth_m[0].float() * self.depth_scale).cpu().numpy()
+        return [depth_m] if log_std is None else [depth_m, log_std[0].float().cpu().numpy()]
 
     def lift(self, points: Numbers) -> Float[np.ndarray, "K 3"]:
         """The points in camera coordinates, metres, float32: X right, Y down, Z along the optical axis.

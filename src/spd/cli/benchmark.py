@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from spd.cli.output import note, print_table, progress
+from spd.cli.output import has_plots, note, print_table, progress
 
 YoloName = Literal["yolo26n-depth", "yolo26s-depth", "yolo26m-depth", "yolo26l-depth", "yolo26x-depth"]
 
@@ -84,13 +84,15 @@ def run(options: Options) -> None:
     document = _document(results, options, device)
     if options.output is not None:
         from spd.files import write_files
-        from spd.profiling.latency_plot import draw_latency
 
         options.output.mkdir(parents=True, exist_ok=True)
-        plot = draw_latency(results)
-        text = f"{json.dumps(document, indent=2)}\n".encode()
-        write_files({options.output / "benchmark.json": text, options.output / "benchmark.png": plot})
-        note(f"wrote benchmark.json and benchmark.png to {options.output}")
+        files = {options.output / "benchmark.json": f"{json.dumps(document, indent=2)}\n".encode()}
+        if has_plots():
+            from spd.profiling.latency_plot import draw_latency
+
+            files[options.output / "benchmark.png"] = draw_latency(results)
+        write_files(files)
+        note(f"wrote {' and '.join(file.name for file in files)} to {options.output}")
     print(json.dumps(document))
 
 

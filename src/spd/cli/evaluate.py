@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from spd.cli.evaluation_tables import print_report, print_summary
-from spd.cli.output import note, print_json, progress
+from spd.cli.output import has_plots, note, print_json, progress
 
 if TYPE_CHECKING:
     from spd.evaluation.consistency import ConsistencyRow
@@ -138,14 +138,17 @@ def _evaluate(
 
 
 def _write(report: Report, data: EvaluatedData, folder: Path) -> None:
-    from spd.evaluation.pictures import draw_report
     from spd.evaluation.report import as_document
     from spd.files import write_files
 
     document = as_document(report, per_image=True)
     write_files({folder / "report.json": f"{json.dumps(document, indent=2, allow_nan=False)}\n".encode()})
-    pictures = draw_report(report, data.root, folder)
-    note(f"wrote report.json, {', '.join(path.name for path in pictures)} to {folder}")
+    names = ["report.json"]
+    if has_plots():
+        from spd.evaluation.pictures import draw_report
+
+        names += [path.name for path in draw_report(report, data.root, folder)]
+    note(f"wrote {', '.join(names)} to {folder}")
 
 
 def _build(contender: Contender, data: EvaluatedData, options: Options) -> Predictor:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spd.cli.output import has_plots, note, print_table, progress
+from spd.engines import Precision
 
 YoloName = Literal["yolo26n-depth", "yolo26s-depth", "yolo26m-depth", "yolo26l-depth", "yolo26x-depth"]
 
@@ -44,7 +45,7 @@ class Options:
     """Also the bilinear baseline of each preset."""
     runtimes: tuple[Literal["torch", "compile", "cudagraphs", "onnx", "openvino"], ...] = ("torch",)
     """Engines."""
-    precisions: tuple[Literal["float32", "bfloat16"], ...] = ("float32",)
+    precisions: tuple[Precision, ...] = ("float32",)
     """bfloat16 is left out for onnx, which has none on a CPU."""
     num_queries: tuple[int, ...] = (1, 64, 256, 1024, 4096)
     """Numbers of points K that are asked at once."""

@@ -21,6 +21,7 @@ import tyro
 
 from spd.cli.evaluation_tables import print_report, print_summary
 from spd.cli.output import has_plots, note, print_json, progress
+from spd.engines import Precision, Runtime
 
 if TYPE_CHECKING:
     from spd.evaluation.consistency import ConsistencyRow
@@ -58,10 +59,10 @@ class Options:
     """Average every answer with the one about the mirrored image; such a model is called NAME+flip."""
     interaction: Literal["joint", "anchored"] | None = None
     """Run spd in another mode than it was trained in; warns."""
-    runtime: Literal["torch", "compile", "onnx", "openvino"] = "torch"
+    runtime: Runtime = "torch"
     """Engine of spd and bilinear; compile is torch.compile. For onnx and openvino --checkpoint names folders that spd
     export wrote."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """Of the products of spd and bilinear."""
     crop: tuple[Literal["eigen", "none"], ...] = ("eigen",)
     """eigen scores the usual inner part of 640x480 images and refuses other sizes; none scores all pixels. One for all

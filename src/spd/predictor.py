@@ -8,14 +8,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
-from spd.camera import Intrinsics, lift
+from spd.camera import Camera, CameraSource, Intrinsics
 from spd.coordinates import resize_points
 from spd.data.transforms import Geometry, resize_image
 from spd.forking import answer_without_lost_threads
-from spd.inputs import ImageLike, Numbers, as_intrinsics, as_pixels, check_points, model_size
+from spd.inputs import CameraLike, ImageLike, Numbers, Photo, as_photo, check_points, choose_camera, model_size
 from spd.model.network import DepthNetwork
 
 CHUNK_SIZE = 4096
@@ -87,7 +87,8 @@ class Predictor:
         image: ImageLike,
         points: Numbers,
         *,
-        intrinsics: Numbers | None = None,
+        camera: CameraLike = None,
+        intrinsics: CameraLike = None,
     ) -> Float[np.ndarray, "K"]:
         """Depth in metres along the optical axis at every point, float32, in the order asked.
 
@@ -96,63 +97,81 @@ class Predictor:
             points: anything that NumPy turns into (K, 2): xy = (u, v) pixel indices of ``image``, (0, 0) the centre of
                 its first pixel, -0.5 <= u < W - 0.5 and -0.5 <= v < H - 0.5. With K = 0 the model does not run. The
                 points of one call see each other where the model is joint; then there are at most 8,192.
-            intrinsics: see :meth:`encode`.
+            camera: see :meth:`encode`.
+            intrinsics: another name of it.
 
         Raises:
-            ValueError: the image cannot be read, a point lies outside it, the intrinsics are no camera, or there are
-                too many points for a joint model.
+            ValueError: the image cannot be read, a point lies outside it, the camera is none, or there are too many
+                points for a joint model.
         """
-        pixels = as_pixels(image)
-        camera = as_intrinsics(intrinsics)
-        query_points = check_points(points, pixels.shape[:2])
+        photo = as_photo(image)
+        chosen = choose_camera(photo, camera, intrinsics)
+        query_points = check_points(points, photo.size)
         if len(query_points) == 0:
             return np.zeros(0, np.float32)
-        return self._encode(pixels, camera)(query_points)
+        return self._encode(photo, chosen)(query_points)
 
-    def encode(self, image: ImageLike, *, intrinsics: Numbers | None = None) -> Scene:
+    def encode(self, image: ImageLike, *, camera: CameraLike = None, intrinsics: CameraLike = None) -> Scene:
         """Everything that depends on the image alone, computed once; ask the result for points.
 
         Args:
-            image: a path, a PIL image, or a uint8 array (H, W, 3) in RGB or (H, W) in grey, of any size. A file is
-                taken as displayed (its EXIF orientation applied), a PIL image or an array as it is.
-            intrinsics: (fx, fy, cx, cy) of the camera in pixels of ``image``. With them depth is right for that
-                camera; without, the camera is taken to have the model's canonical focal length. Where the model has
-                none, they change no depth and only serve :meth:`Scene.lift`.
+            image: a path, the bytes of a file, an open file, a PIL image, a uint8 array (H, W, 3) in RGB or (H, W) in
+                grey, or a tensor (3, H, W) or (H, W, 3), uint8 or float in [0, 1]; of any size. A file is taken as
+                displayed (its EXIF orientation applied), a PIL image or an array as it is.
+            camera: a :class:`spd.Camera`, (fx, fy, cx, cy) in pixels of ``image``, a 3×3 matrix or a dictionary, see
+                :func:`spd.camera.as_camera`. With it depth is right for that camera. None takes what the photograph's
+                EXIF tags tell, or else, as ``"assumed"`` always does, the model's canonical focal length. Where the
+                model has none, a camera changes no depth and only serves to lift points.
+            intrinsics: another name of ``camera``.
 
         Raises:
-            ValueError: the image cannot be read, or the intrinsics are no camera.
+            ValueError: the image cannot be read, or the camera is none, or of an image of another aspect.
         """
-        return self._encode(as_pixels(image), as_intrinsics(intrinsics))
+        photo = as_photo(image)
+        return self._encode(photo, choose_camera(photo, camera, intrinsics))
 
-    def dense(self, image: ImageLike, *, intrinsics: Numbers | None = None) -> Float[np.ndarray, "H W"]:
+    def dense(
+        self, image: ImageLike, *, camera: CameraLike = None, intrinsics: CameraLike = None
+    ) -> Float[np.ndarray, "H W"]:
         """Depth in metres at every pixel of the image, float32; as :meth:`Scene.dense`.
 
         Args:
             image: see :meth:`encode`.
-            intrinsics: see :meth:`encode`.
+            camera: see :meth:`encode`.
+            intrinsics: another name of it.
         """
-        return self.encode(image, intrinsics=intrinsics).dense()
+        return self.encode(image, camera=camera, intrinsics=intrinsics).dense()
 
     @torch.inference_mode()
-    def _encode(self, pixels: UInt8[np.ndarray, "H W 3"], intrinsics: Intrinsics | None) -> Scene:
+    def _encode(self, photo: Photo, camera: Camera | None) -> Scene:
         answer_without_lost_threads(self.device)
-        size = (pixels.shape[0], pixels.shape[1])
+        size = photo.size
         seen_size = size if self.train_size is None else model_size(size, self.train_size)
-        stored = torch.from_numpy(pixels).permute(2, 0, 1)
+        stored = torch.from_numpy(photo.pixels).permute(2, 0, 1)
         images = resize_image(stored, Geometry(0, 0, size, seen_size)).unsqueeze(0).to(self.device)
         depth_scale = 1.0
-        if intrinsics is not None and self.focal_length is not None:
-            depth_scale = intrinsics.resized(size, seen_size).focal_length / self.focal_length
+        if camera is None:
+            camera = self._assumed_camera(size, seen_size)
+        elif self.focal_length is not None:
+            depth_scale = camera.resized(seen_size).focal_length / self.focal_length
         return Scene(
             model=self.model,
             memory=self.model.encode(images),
             size=size,
             seen_size=seen_size,
-            intrinsics=intrinsics,
+            camera=camera,
             depth_scale=depth_scale,
             device=self.device,
             joint=self.joint,
         )
+
+    def _assumed_camera(self, size: tuple[int, int], seen_size: tuple[int, int]) -> Camera | None:
+        """The one whose depth needs no correction: of the canonical focal length in the image as the model sees it."""
+        if self.focal_length is None:
+            return None
+        focal, (height, width) = self.focal_length, seen_size
+        seen = Camera(fx=focal, fy=focal, cx=(width - 1) / 2, cy=(height - 1) / 2, size=seen_size, source="assumed")
+        return seen.resized(size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +184,8 @@ class Scene:
     """(height, width) of the user's image, whose pixels points are given in."""
     seen_size: tuple[int, int]
     """(height, width) to which it was resized for the model."""
-    intrinsics: Intrinsics | None
-    """The camera in pixels of the user's image."""
+    camera: Camera | None
+    """In pixels of the user's image, and where it comes from; None of a model without a focal length that got none."""
     depth_scale: float
     """The camera's focal length over the canonical one, by which the model's answers are multiplied; 1 where either is
     not known."""
@@ -232,16 +251,28 @@ class Scene:
         depth_m = self.model.decode(self.memory, seen_points.float().unsqueeze(0).to(self.device))
         return (depth_m[0].float() * self.depth_scale).cpu().numpy()
 
+    @property
+    def camera_source(self) -> CameraSource:
+        """``given``, ``exif``, ``calibration`` or ``assumed``: whether the metres are right rests on it."""
+        return "assumed" if self.camera is None else self.camera.source
+
+    @property
+    def intrinsics(self) -> Intrinsics | None:
+        """The camera's four numbers, in pixels of the user's image; None where it is assumed."""
+        return None if self.camera is None or self.camera_source == "assumed" else self.camera.intrinsics
+
     def lift(self, points: Numbers) -> Float[np.ndarray, "K 3"]:
         """The points in camera coordinates, metres, float32: X right, Y down, Z along the optical axis.
 
         Raises:
-            ValueError: the image was encoded without intrinsics, or as for a call.
+            ValueError: the camera is only assumed, or as for a call.
         """
-        if self.intrinsics is None:
-            raise ValueError("lifting points needs the camera: encode the image with intrinsics=(fx, fy, cx, cy)")
+        if self.camera is None or self.camera_source == "assumed":
+            raise ValueError(
+                "lifting points needs the camera: encode the image with intrinsics=(fx, fy, cx, cy) or a spd.Camera"
+            )
         query_points = check_points(points, self.size)
-        return lift(query_points, self(query_points), self.intrinsics).astype(np.float32)
+        return self.camera.lift(query_points, self(query_points)).astype(np.float32)
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

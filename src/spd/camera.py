@@ -260,7 +260,7 @@ class Camera:
         """What shows that the numbers are no pixels of its image; None where nothing does."""
         if self.size is None:
             return None
-        return odd_focal_length(self.intrinsics, self.size[1]) or _odd_centre(self.intrinsics, self.size)
+        return odd_focal_length(self.intrinsics, self.size[1]) or camera_sources.odd_centre(self.cx, self.cy, self.size)
 
     def rays(self, points: Any) -> Float[np.ndarray, "K 3"]:
         """Where pixels look: (X, Y, 1) in camera coordinates, float64, X right and Y down; times z-depth, it is XYZ.
@@ -323,11 +323,4 @@ def odd_focal_length(camera: Intrinsics, width: int) -> str | None:
             f"{name}={focal:g} is implausible for an image {width} pixels wide, expected between "
             f"{SHORTEST_FOCAL * width:g} and {LONGEST_FOCAL * width:g}: focal lengths are in pixels of the image{unit}"
         )
-    return None
-
-
-def _odd_centre(camera: Intrinsics, size: tuple[int, int]) -> str | None:
-    for name, centre, side in (("cx", camera.cx, size[1]), ("cy", camera.cy, size[0])):
-        if not -0.5 <= centre <= side - 0.5:
-            return f"{name}={centre:g} lies outside of an image of {size[1]}x{size[0]}: is it of another size?"
     return None

@@ -181,6 +181,14 @@ def of_pil(image: Any, *, displayed: bool) -> dict[str, Any] | str:
     return {"fx": fx, "fy": fy, "cx": (width - 1) / 2, "cy": (height - 1) / 2, "size": (height, width)}
 
 
+def odd_centre(cx: float, cy: float, size: tuple[int, int]) -> str | None:
+    """What is implausible about the principal point of an image of (height, width); None where nothing is."""
+    for name, centre, side in (("cx", cx, size[1]), ("cy", cy, size[0])):
+        if not -0.5 <= centre <= side - 0.5:
+            return f"{name}={centre:g} lies outside of an image of {size[1]}x{size[0]}: is it of another size?"
+    return None
+
+
 def _exif_focal(tags: Mapping[int, Any], width: int, height: int) -> tuple[float, float] | str:
     """(fx, fy) in pixels of the image as stored."""
     taken = (_number(tags, 0xA002), _number(tags, 0xA003))  # PixelXDimension, PixelYDimension.

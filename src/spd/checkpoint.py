@@ -29,6 +29,7 @@ from spd.checkpoint_files import (
     waiting_config,
 )
 from spd.config import Architecture, Interaction, ModelConfig
+from spd.estimate import IntervalFactors
 from spd.files import expanded, remove_leftovers, write_files
 from spd.model.network import DepthNetwork
 from spd.model.spd import SPD
@@ -38,6 +39,9 @@ FORMAT = 1
 """Version of the folder's layout; rises when an older reader could misread it."""
 _HUB_PREFIX = "hf://"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+_SCALE_HEAD = "scale_head."
+"""What the names of its weights begin with."""
 
 _LOADERS: Mapping[Architecture, str] = {"spd": "spd.load", "bilinear": "spd.baselines.bilinear_mlp.load"}
 
@@ -86,6 +90,8 @@ def save(
         "checksum": checksum_of(weights),
         "provenance": dict(provenance or {}),
     }
+    if model.intervals is not None:
+        config["intervals"] = model.intervals.to_json()
     try:
         config_text = json.dumps(config, indent=2, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -157,11 +163,14 @@ def load_network(
     with torch.random.fork_rng(devices=[]):
         model = _build(folder, kind, model_config)
     _fill(model, folder, "its configuration")
+    model.intervals = _intervals(folder, config.get("intervals"))
     return model.to(device).eval()
 
 
 def load_weights(network: DepthNetwork, source: str | Path) -> None:
     """Give a network the weights of a checkpoint, whatever the rest of its configuration says.
+
+    Only one of the two may say how sure it is (``log_std``): that head then keeps its weights, or is left out.
 
     Args:
         network: whose parameters are overwritten.
@@ -170,11 +179,17 @@ def load_weights(network: DepthNetwork, source: str | Path) -> None:
     Raises:
         ValueError: as of :func:`load_network`, or the tensors differ in name or shape.
     """
-    _fill(network, locate(source), "a network of another configuration than its own")
+    _fill(network, locate(source), "a network of another configuration than its own", optional=_SCALE_HEAD)
 
 
-def _fill(network: DepthNetwork, folder: Path, what: str) -> None:
+def _fill(network: DepthNetwork, folder: Path, what: str, *, optional: str | None = None) -> None:
     state = _read_weights(folder, read_config(folder)["checksum"])
+    if optional is not None:
+        own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(optional)}
+        if not own:
+            state = {name: tensor for name, tensor in state.items() if not name.startswith(optional)}
+        elif not any(name.startswith(optional) for name in state):
+            state |= own
     _require_same_tensors(folder, expected=network.state_dict(), found=state, what=what)
     network.load_state_dict(state)
 
@@ -244,6 +259,14 @@ def _model_config(folder: Path, values: dict[str, Any]) -> ModelConfig:
     try:
         return ModelConfig.from_json(values)
     except (ValueError, TypeError) as error:
+        raise ValueError(f"{folder / CONFIG_FILE}: {error}") from None
+
+
+def _intervals(folder: Path, values: Any) -> IntervalFactors | None:
+    """The factors of those values; wrong ones are told with the file they are in."""
+    try:
+        return IntervalFactors.from_json(values)
+    except ValueError as error:
         raise ValueError(f"{folder / CONFIG_FILE}: {error}") from None
 
 

@@ -90,6 +90,8 @@ class ModelConfig:
     ffn_ratio: int = 4
     head_ratio: int = 2
     """Hidden width of the depth head over ``embed_dim``."""
+    log_std: bool = False
+    """Whether the model also answers how sure it is: the standard deviation of each log depth."""
     dropout: float = 0.1
     """On attention weights everywhere; also on the residual branches of the encoder's and the neck's blocks."""
     fourier_bands: int = 8
@@ -243,6 +245,7 @@ class ModelConfig:
             neck_heads=8,
             embed_dim=128,
             num_heads=4,
+            log_std=True,
         )
         return replace(sizes, **changes)
 
@@ -274,7 +277,13 @@ class ModelConfig:
         Raises:
             ValueError: a field is missing or unknown, as in a config that another version wrote.
         """
-        first = {"architecture": "spd", "without": (), "anchor_stride": 32, "depth_range": cls.depth_range}
+        first = {
+            "architecture": "spd",
+            "without": (),
+            "anchor_stride": 32,
+            "depth_range": cls.depth_range,
+            "log_std": False,
+        }
         values = {**first, **values}
         known = {field.name for field in fields(cls)}
         if unknown := sorted(values.keys() - known):

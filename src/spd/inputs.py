@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from spd.coordinates import STRIDES
 from spd.data.rgbd import DECODING_ERRORS, read_image, to_rgb
 from spd.files import expanded
 
-ImageLike: TypeAlias = str | Path | bytes | IO[bytes] | Image.Image | np.ndarray | torch.Tensor
+ImageLike: TypeAlias = str | Path | bytes | BinaryIO | Image.Image | np.ndarray | torch.Tensor
 """A path, the bytes of a file, an open file, a PIL image, a uint8 array (H, W, 3) in RGB or (H, W) in grey, or a tensor
 (3, H, W) or (H, W, 3) in RGB, uint8 or float in [0, 1]."""
 CameraLike: TypeAlias = Any
@@ -150,7 +150,7 @@ def as_photo(image: object) -> Photo:
     elif isinstance(image, bytes | bytearray | memoryview):
         pixels = read_image(io.BytesIO(image), look=look)
     elif hasattr(image, "read") and not isinstance(image, Image.Image):
-        pixels = read_image(image, look=look)  # type: ignore[arg-type]
+        pixels = read_image(io.BytesIO(_contents(image)), look=look)
     elif isinstance(image, Image.Image):
         told.append(camera_sources.of_pil(image, displayed=False))
         try:
@@ -161,6 +161,13 @@ def as_photo(image: object) -> Photo:
         pixels = _array_pixels(_as_array(image) if isinstance(image, torch.Tensor) else image)
     fields = told[0] if told else ""
     return Photo(pixels, None if isinstance(fields, str) else Camera(**fields, source="exif"))
+
+
+def _contents(file: Any) -> bytes:
+    contents = file.read()
+    if not isinstance(contents, bytes):
+        raise ValueError(f"an image file must be open for reading bytes, got one that gives {type(contents).__name__}")
+    return contents
 
 
 def as_pixels(image: object) -> UInt8[np.ndarray, "H W 3"]:

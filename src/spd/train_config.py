@@ -125,7 +125,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """SILog on the query points, on L2 and L3 densely (plan 7.2), and on the anchors."""
+    """SILog on the query points, on L2 and L3 densely (plan 7.2), and on the anchors; the likelihood of the truth."""
 
     silog_lambda: float = 0.15
     relative_weight: float = 0.0
@@ -133,12 +133,15 @@ class LossConfig:
     auxiliary_weight: float = 0.5
     anchor_weight: float = 0.5
     """Of the same loss at the anchors, where queries are anchored; an image's anchors are a set of their own."""
+    likelihood_weight: float = 0.0
+    """Of the negative log likelihood of the truth, for models that say how sure they are (``log_std``). 0 teaches them
+    that on features as they are: depth learns as it would without."""
 
     def __post_init__(self) -> None:
         require_types(self)
         if not 0.0 <= self.silog_lambda <= 1.0:
             raise ValueError(f"silog_lambda must be in [0, 1], got {self.silog_lambda}")
-        for name in ("relative_weight", "auxiliary_weight", "anchor_weight"):
+        for name in ("relative_weight", "auxiliary_weight", "anchor_weight", "likelihood_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
 

@@ -12,9 +12,10 @@ import torch
 
 from spd.baselines.bilinear_mlp import BilinearMLP
 from spd.config import Interaction, ModelConfig
+from spd.estimate import IntervalFactors
 from spd.model.network import DepthNetwork
 from spd.model.spd import SPD
-from spd.predictor import DepthPredictor, Predictor
+from spd.predictor import DepthPredictor, Predictor, SureDepthPredictor
 from spd.runtime.export import OnnxGraphs, export, to_onnx, write_graphs
 from spd.runtime.graphs import MemoryLayout
 from spd.runtime.loading import load_exported
@@ -106,6 +107,31 @@ def test_an_exported_model_answers_as_the_model(exported: Path, network: DepthNe
     assert found.dtype == torch.float32
     assert expected.numel() < 2 or expected.std() > 1e-3
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
+
+
+def test_an_exported_model_says_how_sure_it_is(exported: Path, network: DepthNetwork, tmp_path: Path):
+    """The second output of the second graph, and the factors beside the graphs."""
+    if not isinstance(network, SPD) or network.config.interaction == "joint":
+        pytest.skip("one network is enough")
+    torch.manual_seed(0)
+    sure = SPD(replace(network.config, log_std=True)).eval()
+    sure.load_state_dict(network.state_dict(), strict=False)
+    assert sure.scale_head is not None
+    sure.scale_head.learn_contexts(torch.rand(9, network.config.neck_channels[3]))
+    sure.scale_head.novelty.weight.data.fill_(0.3)
+    sure.intervals = IntervalFactors(levels=(0.8,), factors=(1.2,), fitted_on=({"data": "nyu"},))
+    engine = engine_of(exported)
+    export(sure, tmp_path, engine)
+    predictor = load_exported(tmp_path, engine)
+    assert isinstance(predictor.model, SureDepthPredictor)
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    points = np.random.default_rng(1).uniform(0, 63, (9, 2))
+    found, expected = (p.encode(image).estimate(points) for p in (predictor, Predictor.from_model(sure)))
+    np.testing.assert_allclose(found.log_std, expected.log_std, rtol=1e-4)
+    np.testing.assert_allclose(found.interval(0.8), expected.interval(0.8), rtol=1e-4)
+    np.testing.assert_array_equal(found.depth_m, predictor(image, points))
+    with pytest.raises(ValueError, match="does not say how sure"):
+        load_exported(exported, engine).estimate(image, points)
 
 
 def test_a_predictor_of_it_answers_as_that_of_the_model(exported: Path, network: DepthNetwork):

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from spd.checkpoint import load_network
 from spd.config import Architecture, ModelConfig
-from spd.coordinates import STRIDES, pixels_to_cells, read_bilinear
+from spd.coordinates import STRIDES, location_dtype, pixels_to_cells, read_bilinear
 from spd.model.attention import initialise_linear
 from spd.model.depth_head import DepthHead
 from spd.model.neck import LayerNorm2d
 from spd.model.network import DepthNetwork
+from spd.model.scale_head import ScaleHead
 from spd.predictor import Predictor, choose_device
 
 
@@ -43,21 +44,25 @@ class BilinearMLP(DepthNetwork):
         initialise_linear(projection)
         self.projection = nn.Sequential(projection, LayerNorm2d(channels))
         self.depth_head = DepthHead(channels, config.head_ratio)
+        self.scale_head = ScaleHead(channels, channels) if config.log_std else None
 
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C H1 W1"]:
         """L1 of the images, RGB in [0, 1] of any size; padded right and bottom by replication to multiples of 4."""
         (features,) = self.encoder(self.normalise(images, STRIDES[0]))
         return self.projection(features)
 
-    def decode_log_depth(
+    def decode_states(
         self,
         memory: Float[Tensor, "B C H1 W1"],
         query_points: Float[Tensor, "B K 2"],
         query_mask: Bool[Tensor, "B K"] | None = None,
-    ) -> Float[Tensor, "B K"]:
-        """:meth:`decode` without the last ``exp``; no point depends on another, so the mask changes nothing."""
-        cells = pixels_to_cells(query_points, STRIDES[0], self.config.resolved_alignment)
-        return self.depth_head(read_bilinear(memory, cells))
+    ) -> Float[Tensor, "B K D"]:
+        """L1 at the points; none depends on another, so the mask changes nothing."""
+        return read_bilinear(memory, pixels_to_cells(query_points, STRIDES[0], self.config.resolved_alignment))
+
+    def context(self, memory: Float[Tensor, "B C H1 W1"]) -> Float[Tensor, "B C"]:
+        """L1 averaged over the image."""
+        return memory.to(location_dtype(memory)).mean((-2, -1))
 
 
 def load(folder: str | Path, *, device: str | torch.device | None = None) -> Predictor:

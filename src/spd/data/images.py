@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,12 +20,12 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 
 
 def read_image(
-    source: Path | IO[bytes], *, look: Callable[[Image.Image], None] | None = None
+    source: Path | io.BytesIO, *, look: Callable[[Image.Image], None] | None = None
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The image as displayed (EXIF orientation applied), as :func:`to_rgb` makes it RGB.
 
     Args:
-        source: a path, or a file open for reading bytes.
+        source: a path, or the bytes of a file.
         look: called with the opened image, before anything is made of it.
 
     Raises:
@@ -52,7 +52,7 @@ def _learn_heic() -> None:
         pillow_heif.register_heif_opener()
 
 
-def _why_unread(source: Path | IO[bytes], error: BaseException) -> str:
+def _why_unread(source: Path | io.BytesIO, error: BaseException) -> str:
     """Also of what is no damage: the address of a page, a phone's format."""
     if match := re.match(r"(https?):/+(.*)", str(source)):
         return f"{match[1]}://{match[2]} is an address; an image is a file, so download it first"
@@ -61,8 +61,7 @@ def _why_unread(source: Path | IO[bytes], error: BaseException) -> str:
             with source.open("rb") as file:
                 start = file.read(12)
         else:
-            source.seek(0)
-            start = source.read(12)
+            start = source.getvalue()[:12]
     except (OSError, ValueError):
         start = b""
     if start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS:

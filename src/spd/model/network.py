@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +13,20 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from spd.config import Architecture, ModelConfig
+from spd.estimate import IntervalFactors
 from spd.model.depth_head import DepthHead
 from spd.model.encoder import Encoder
 from spd.model.encoders import create_encoder
+from spd.model.scale_head import ScaleHead
+
+
+class SureDepth(NamedTuple):
+    """Depth with its spread."""
+
+    depth_m: Float[Tensor, "B K"]
+    """Metres along the optical axis, float32."""
+    log_std: Float[Tensor, "B K"]
+    """Standard deviation of the log depth, float32."""
 
 
 class DepthNetwork(nn.Module, ABC):
@@ -32,6 +44,10 @@ class DepthNetwork(nn.Module, ABC):
 
     encoder: Encoder
     depth_head: DepthHead
+    scale_head: ScaleHead | None
+    """Of a configuration with ``log_std``."""
+    intervals: IntervalFactors | None
+    """What validation data asked for, kept beside the weights; None where nobody has fitted them."""
     pixel_mean: Tensor
     pixel_std: Tensor
 
@@ -45,6 +61,7 @@ class DepthNetwork(nn.Module, ABC):
         encoder = create_encoder(config.encoder, num_stages)
         self.config = config if config.alignment else replace(config, alignment=encoder.alignment)
         self.encoder = encoder
+        self.intervals = None
         # Constants of the encoder, not weights: they are not saved.
         self.register_buffer("pixel_mean", torch.tensor(encoder.pixel_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(encoder.pixel_std).view(3, 1, 1), persistent=False)
@@ -54,6 +71,18 @@ class DepthNetwork(nn.Module, ABC):
         """Everything that depends on the images alone, RGB in [0, 1] of any size."""
 
     @abstractmethod
+    def decode_states(
+        self,
+        memory: Any,
+        query_points: Float[Tensor, "B K 2"],
+        query_mask: Bool[Tensor, "B K"] | None = None,
+    ) -> Float[Tensor, "B K D"]:
+        """The queries' last states, of which the heads make their answers."""
+
+    @abstractmethod
+    def context(self, memory: Any) -> Float[Tensor, "B C"]:
+        """Mean features of each image, from which its novelty is measured."""
+
     def decode_log_depth(
         self,
         memory: Any,
@@ -61,6 +90,7 @@ class DepthNetwork(nn.Module, ABC):
         query_mask: Bool[Tensor, "B K"] | None = None,
     ) -> Float[Tensor, "B K"]:
         """:meth:`decode` without the last ``exp``: what the losses compare."""
+        return self.depth_head(self.decode_states(memory, query_points, query_mask))
 
     def encode_with_anchors(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Any, Float[Tensor, "B A"] | None]:
         """:meth:`encode`, and the log depth at the anchors of a network that has any."""
@@ -82,6 +112,26 @@ class DepthNetwork(nn.Module, ABC):
                 nothing. None means that every point counts.
         """
         return self.decode_log_depth(memory, query_points, query_mask).exp()
+
+    def decode_with_std(
+        self,
+        memory: Any,
+        query_points: Float[Tensor, "B K 2"],
+        query_mask: Bool[Tensor, "B K"] | None = None,
+    ) -> SureDepth:
+        """:meth:`decode`, whose depth does not change by a bit, and the standard deviation of its logarithm.
+
+        Raises:
+            ValueError: the network has no such output.
+        """
+        if self.scale_head is None:
+            raise ValueError(
+                "this model does not answer how sure it is; spd train sure --init CHECKPOINT teaches it to a checkpoint"
+            )
+        states = self.decode_states(memory, query_points, query_mask)
+        log_scale = self.scale_head(states, self.context(memory))
+        # The variance of a Laplace distribution is 2 b².
+        return SureDepth(self.depth_head(states).exp(), math.sqrt(2) * log_scale.exp())
 
     def forward(
         self,

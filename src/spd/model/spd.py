@@ -8,12 +8,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from spd.config import Architecture, ModelConfig
-from spd.coordinates import STRIDES
+from spd.coordinates import STRIDES, location_dtype
 from spd.model.decoder import Decoder
 from spd.model.depth_head import DepthHead
 from spd.model.memory import ImageMemory, MemoryProjections
 from spd.model.neck import ProjectionNeck
 from spd.model.network import DepthNetwork
+from spd.model.scale_head import ScaleHead
 
 
 class SPD(DepthNetwork):
@@ -49,6 +50,7 @@ class SPD(DepthNetwork):
         self.depth_head = DepthHead(
             config.embed_dim, config.head_ratio, learned_scale="depth_scale" not in config.without
         )
+        self.scale_head = ScaleHead(config.embed_dim, config.neck_channels[3]) if config.log_std else None
 
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> ImageMemory:
         """Everything that depends on the images alone; of an anchored model, its anchors too.
@@ -76,11 +78,16 @@ class SPD(DepthNetwork):
         levels = self.neck(self.encoder(self.normalise(images, STRIDES[-1])))
         return self.memory_projections(levels, (images.shape[-2], images.shape[-1]))
 
-    def decode_log_depth(
+    def decode_states(
         self,
         memory: ImageMemory,
         query_points: Float[Tensor, "B K 2"],
         query_mask: Bool[Tensor, "B K"] | None = None,
-    ) -> Float[Tensor, "B K"]:
-        """:meth:`decode` without the last ``exp``: what the losses compare."""
-        return self.depth_head(self.decoder(memory, query_points, query_mask))
+    ) -> Float[Tensor, "B K D"]:
+        """The queries' last states, with the evolved canvas read into them."""
+        return self.decoder(memory, query_points, query_mask)
+
+    def context(self, memory: ImageMemory) -> Float[Tensor, "B C"]:
+        """L4 averaged over the image."""
+        level = memory.levels[3]
+        return level.to(location_dtype(level)).mean((-2, -1))

@@ -44,6 +44,7 @@ PARTS = (
     Part("L3 layers", "decode", ("decoder.l3_layers.",)),
     Part("L4 layers", "decode", ("decoder.l4_layers.",)),
     Part("canvas (shared)", "decode", ("decoder.canvas.",)),
+    Part("scale head", "decode", ("scale_head.",)),
     Part("depth head", "decode", ("depth_head.",)),
 )
 """The components in the order in which an image meets them."""
@@ -180,10 +181,12 @@ def model_cost(config: ModelConfig, image_size: tuple[int, int], num_queries: in
     with torch.no_grad(), macs:
         memory = model.encode(images)
         macs.stage = "decode"
-        model.decode(memory, query_points)
+        (model.decode_with_std if config.log_std else model.decode)(memory, query_points)
     parameters = _parameters_by_part(model)
     components = [
-        ComponentCost(part.name, part.stage, parameters[part.name], macs.by_part[part.name]) for part in PARTS
+        ComponentCost(part.name, part.stage, parameters[part.name], macs.by_part[part.name])
+        for part in PARTS
+        if parameters[part.name]
     ]
     if config.interaction == "anchored":
         last_of_encode = sum(part.stage == "encode" for part in PARTS)

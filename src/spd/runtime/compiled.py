@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch._dynamo.exc import BackendCompilerFailed
 from torch.utils._pytree import tree_map_only
 
+from spd.runtime.graphs import has_log_std
+
 _SETTINGS = Lock()
 
 
@@ -35,6 +37,8 @@ def check_compiler() -> None:
 def compiled_calls(network: nn.Module, mode: str, *, on_cuda: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """``encode`` and ``decode`` of a network that only answers, compiled at their first calls.
 
+    Of one that says how sure it is, the second is ``decode_with_std``: one program, so that depth has the same bits.
+
     Both are compiled for each image size, ``decode`` of a CPU once for one point and once for any greater number.
 
     Args:
@@ -44,7 +48,8 @@ def compiled_calls(network: nn.Module, mode: str, *, on_cuda: bool) -> tuple[Cal
         on_cuda: ``decode`` is then compiled for each number of points, as CUDA graphs want it.
     """
     encode = torch.compile(network.encode, mode=mode, dynamic=False)  # type: ignore[arg-type]
-    decode = torch.compile(network.decode, mode=mode)  # type: ignore[arg-type]
+    answer: Callable[..., Any] = network.decode_with_std if has_log_std(network) else network.decode  # type: ignore
+    decode = torch.compile(answer, mode=mode)
     if mode == "reduce-overhead":
         return _with_memory_of_its_own(encode), _with_memory_of_its_own(decode)
     if on_cuda:
@@ -54,9 +59,9 @@ def compiled_calls(network: nn.Module, mode: str, *, on_cuda: bool) -> tuple[Cal
         with _frozen():
             return encode(images)
 
-    def decode_frozen(memory: Any, query_points: Tensor) -> Tensor:
+    def decode_frozen(memory: Any, query_points: Tensor) -> Any:
         if query_points.shape[1] == 0:
-            return network.decode(memory, query_points)  # type: ignore[operator]
+            return answer(memory, query_points)
         if query_points.shape[1] > 1:
             query_points = query_points.view(query_points.shape)
             torch._dynamo.mark_dynamic(query_points, 1)

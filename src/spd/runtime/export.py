@@ -17,10 +17,11 @@ from torch.export import Dim, ExportedProgram
 
 from spd.config import ModelConfig, require_choice
 from spd.coordinates import STRIDES
+from spd.estimate import IntervalFactors
 from spd.model.inverted_residual import with_folded_residuals
 from spd.model.network import DepthNetwork
 from spd.runtime.extras import require
-from spd.runtime.graphs import DecodeGraph, EncodeGraph, MemoryLayout
+from spd.runtime.graphs import DecodeGraph, EncodeGraph, MemoryLayout, has_log_std, output_names
 from spd.runtime.package import Description, Engine, write_package
 
 _EXAMPLE_BATCH, _EXAMPLE_QUERIES = 2, 5
@@ -60,7 +61,8 @@ def export(
     size = network.config.train_size if image_size is None else image_size
     if min(size) < STRIDES[-1] or any(side % STRIDES[-1] for side in size):
         raise ValueError(f"size must be (height, width) in multiples of {STRIDES[-1]}, got {size}")
-    return write_graphs(to_onnx(network, size), network.config, folder, engine, image_size=size, provenance=provenance)
+    about: Any = {"image_size": size, "provenance": provenance, "intervals": network.intervals}
+    return write_graphs(to_onnx(network, size), network.config, folder, engine, **about)
 
 
 def write_graphs(
@@ -71,6 +73,7 @@ def write_graphs(
     *,
     image_size: tuple[int, int],
     provenance: Mapping[str, Any] | None = None,
+    intervals: IntervalFactors | None = None,
 ) -> Description:
     """Write graphs that are at hand as an exported model; see :func:`export`."""
     description = Description(
@@ -79,6 +82,7 @@ def write_graphs(
         memory=graphs.memory,
         model=config.to_json(),
         provenance=dict(provenance or {}),
+        intervals=None if intervals is None else intervals.to_json(),
     )
     as_onnx = {"encode.onnx": graphs.encode, "decode.onnx": graphs.decode}
     write_package(folder, description, as_onnx if engine == "onnx" else _openvino(graphs))
@@ -108,7 +112,7 @@ def to_onnx(network: nn.Module, image_size: tuple[int, int]) -> OnnxGraphs:
             (query_points, tensors),
             ({0: batch, 1: points}, tuple({0: batch} for _ in tensors)),
             ["query_points", *layout.names],
-            ["depth_m"],
+            output_names(log_std=has_log_std(network)),
         ),
         memory=tuple(layout.names),
     )

@@ -78,16 +78,34 @@ class EncodeGraph(nn.Module):
 
 
 class DecodeGraph(nn.Module):
-    """Points (B, K, 2), xy pixel indices of the encoded images, and the tensors of the memory to metres (B, K)."""
+    """Points (B, K, 2), xy pixel indices of the encoded images, and the tensors of the memory to metres (B, K).
+
+    Where the network says how sure it is, the standard deviation of log depth, (B, K) too, is the second output.
+    """
 
     def __init__(self, network: nn.Module, layout: MemoryLayout) -> None:
         super().__init__()
         self.network = network
         self.layout = layout
 
-    def forward(self, query_points: Float[Tensor, "B K 2"], memory: tuple[Tensor, ...]) -> Float[Tensor, "B K"]:
+    def forward(
+        self, query_points: Float[Tensor, "B K 2"], memory: tuple[Tensor, ...]
+    ) -> Float[Tensor, "B K"] | tuple[Tensor, ...]:
         """Depth in metres along the optical axis, float32."""
-        return self.network.decode(self.layout.unflatten(memory), query_points)  # type: ignore[operator]
+        restored = self.layout.unflatten(memory)
+        if has_log_std(self.network):
+            return tuple(self.network.decode_with_std(restored, query_points))  # type: ignore[operator]
+        return self.network.decode(restored, query_points)  # type: ignore[operator]
+
+
+def has_log_std(network: nn.Module) -> bool:
+    """Whether a network says how sure it is."""
+    return getattr(network, "scale_head", None) is not None
+
+
+def output_names(*, log_std: bool) -> list[str]:
+    """Of the graph that decodes, in their order."""
+    return ["depth_m", "log_std"] if log_std else ["depth_m"]
 
 
 def _name(path: str) -> str:

@@ -12,6 +12,7 @@ from torch import nn
 from spd.bundled import bundled_folder
 from spd.checkpoint import load_model
 from spd.config import Interaction, require_choice
+from spd.estimate import IntervalFactors
 from spd.predictor import Predictor, choose_device
 from spd.runtime.extras import require
 from spd.runtime.onnx_runtime import OnnxModel
@@ -105,4 +106,6 @@ def load_exported(
         focal_length=config.canonical_focal_length,
         device=torch.device("cpu"),
         joint=config.architecture == "spd" and config.interaction == "joint",
+        has_log_std=config.log_std,
+        intervals=IntervalFactors.from_json(description.intervals),
     )

@@ -66,12 +66,20 @@ class OnnxModel:
 
     def decode(self, memory: list[Any], query_points: Float[Tensor, "B K 2"]) -> Float[Tensor, "B K"]:
         """Depth in metres; of no points without running the graph, which ONNX Runtime can from 1.32."""
+        return self._ask(memory, query_points, ["depth_m"])[0]
+
+    def decode_with_std(self, memory: list[Any], query_points: Float[Tensor, "B K 2"]) -> tuple[Tensor, Tensor]:
+        """:meth:`decode`, and the standard deviation of its logarithm, of a model that says how sure it is."""
+        depth_m, log_std = self._ask(memory, query_points, ["depth_m", "log_std"])
+        return depth_m, log_std
+
+    def _ask(self, memory: list[Any], query_points: Float[Tensor, "B K 2"], names: list[str]) -> list[Tensor]:
         if query_points.shape[1] == 0:
-            return query_points.new_zeros(query_points.shape[:2])
+            return [query_points.new_zeros(query_points.shape[:2]) for _ in names]
         refuse_forked(self._loaded_by, "ONNX Runtime")
         feed = {"query_points": self._value.ortvalue_from_numpy(_as_array(query_points))}
         feed.update(zip(self.memory, memory, strict=True))
-        return torch.from_numpy(self._decode.run_with_ort_values(["depth_m"], feed)[0].numpy())
+        return [torch.from_numpy(value.numpy()) for value in self._decode.run_with_ort_values(names, feed)]
 
 
 def _as_array(tensor: Tensor) -> np.ndarray:

@@ -76,10 +76,18 @@ class OpenVINOModel:
 
     def decode(self, memory: list[np.ndarray], query_points: Float[Tensor, "1 K 2"]) -> Float[Tensor, "1 K"]:
         """Depth in metres."""
+        return torch.from_numpy(self._ask(memory, query_points)["depth_m"])
+
+    def decode_with_std(self, memory: list[np.ndarray], query_points: Float[Tensor, "1 K 2"]) -> tuple[Tensor, Tensor]:
+        """:meth:`decode`, and the standard deviation of its logarithm, of a model that says how sure it is."""
+        answers = self._ask(memory, query_points)
+        return torch.from_numpy(answers["depth_m"]), torch.from_numpy(answers["log_std"])
+
+    def _ask(self, memory: list[np.ndarray], query_points: Float[Tensor, "1 K 2"]) -> Any:
         _, request = self._requests()
         feed = {"query_points": np.ascontiguousarray(query_points.numpy(), dtype=np.float32)}
         feed.update(zip(self.memory, memory, strict=True))
-        return torch.from_numpy(request.infer(feed, share_inputs=True)["depth_m"])
+        return request.infer(feed, share_inputs=True)
 
     def _requests(self) -> tuple[Any, Any]:
         refuse_forked(self._loaded_by, "OpenVINO")

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spd.config import ModelConfig
+from spd.estimate import IntervalFactors
 from spd.files import remove_leftovers, require_free_or_own, write_files
 
 Engine = Literal["onnx", "openvino"]
@@ -41,6 +42,8 @@ class Description:
     """The network's configuration, as in a checkpoint."""
     provenance: dict[str, Any]
     """Where the weights come from."""
+    intervals: dict[str, Any] | None = None
+    """The factors of a model that says how sure it is, as in a checkpoint."""
     checksum: str = ""
     """Of the graphs' files, all together."""
 
@@ -103,9 +106,14 @@ def read_package(folder: Path, engine: Engine) -> Description:
         found, written, checksums = document["engine"], document["format"], dict(document["checksums"])
         known = {name: document[name] for name in ("engine", "model", "provenance", "checksum")}
         description = Description(
-            **known, image_size=tuple(document["image_size"]), memory=tuple(map(str, document["memory"]))
+            **known,
+            image_size=tuple(document["image_size"]),
+            memory=tuple(map(str, document["memory"])),
+            intervals=document.get("intervals"),
         )
-        description.config  # noqa: B018  A configuration that cannot be read is found here.
+        # What cannot be read is found here.
+        description.config  # noqa: B018
+        IntervalFactors.from_json(description.intervals)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no description of an exported model, or a damaged one: {error}") from None
     if written != FORMAT:

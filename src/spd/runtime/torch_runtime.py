@@ -64,7 +64,18 @@ class TorchModel:
     def decode(self, memory: Any, query_points: Float[Tensor, "B K 2"]) -> Float[Tensor, "B K"]:
         """Depth in metres, float32."""
         with self._precision():
-            return self._decode(memory, query_points)
+            answer = self._decode(memory, query_points)
+        return answer[0] if isinstance(answer, tuple) else answer
+
+    @torch.inference_mode()
+    def decode_with_std(self, memory: Any, query_points: Float[Tensor, "B K 2"]) -> tuple[Tensor, Tensor]:
+        """:meth:`decode`, and the standard deviation of its logarithm, of a network that says how sure it is."""
+        answer: Callable[..., Any] = self._decode
+        if self.mode == "eager":
+            answer = self.network.decode_with_std  # type: ignore[assignment]
+        with self._precision():
+            depth_m, log_std = answer(memory, query_points)
+        return depth_m, log_std
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")

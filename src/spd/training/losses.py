@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -72,6 +73,27 @@ def relative_loss(
     delta = torch.where(valid_mask, log_depth.float() - true_log_depth.float(), 0.0)
     count = valid_mask.sum(1)
     return _over_images(delta.expm1().abs().sum(1) / count.clamp(min=1), count > 0, log_depth)
+
+
+def likelihood_loss(
+    log_depth: Float[Tensor, "B N"],
+    log_scale: Float[Tensor, "B N"],
+    true_log_depth: Float[Tensor, "B N"],
+    valid_mask: Bool[Tensor, "B N"],
+) -> ImageLoss:
+    """−ln of a Laplace density, |δ| / b + ln 2b, mean over the points of an image, then over the images, in float32.
+
+    Args:
+        log_depth: predictions; anything finite where ``valid_mask`` is False.
+        log_scale: ln b, likewise.
+        true_log_depth: the truth, likewise.
+        valid_mask: which values count.
+    """
+    delta = (log_depth.float() - true_log_depth.float()).abs()
+    log_scale = log_scale.float()
+    of_points = torch.where(valid_mask, delta * (-log_scale).exp() + log_scale + math.log(2), 0.0)
+    count = valid_mask.sum(1)
+    return _over_images(of_points.sum(1) / count.clamp(min=1), count > 0, log_scale)
 
 
 def _over_images(

@@ -23,7 +23,7 @@ from spd.model.encoder import Encoder
 from spd.model.network import DepthNetwork
 from spd.model.spd import SPD
 from spd.train_config import TrainConfig
-from spd.training.losses import dense_silog_loss, depth_between_pixels, relative_loss, silog_loss
+from spd.training.losses import dense_silog_loss, depth_between_pixels, likelihood_loss, relative_loss, silog_loss
 
 NETWORKS: Mapping[Architecture, type[DepthNetwork]] = {"spd": SPD, "bilinear": BilinearMLP}
 
@@ -66,7 +66,8 @@ class SPDModule(pl.LightningModule):
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         memory, anchors = self.model.encode_with_anchors(batch.images)
-        log_depth = self.model.decode_log_depth(memory, batch.query_points, batch.query_mask)
+        states = self.model.decode_states(memory, batch.query_points, batch.query_mask)
+        log_depth = self.model.depth_head(states)
         weights = self.config.loss
         lam = weights.silog_lambda
         true_log_depth = batch.query_depth_m.log()
@@ -76,6 +77,9 @@ class SPDModule(pl.LightningModule):
         if weights.relative_weight:
             others["relative"] = relative_loss(log_depth, true_log_depth, batch.query_mask).mean
             total = total + weights.relative_weight * others["relative"]
+        if (likelihood := self._likelihood(memory, states, log_depth, batch)) is not None:
+            others["likelihood"] = likelihood
+            total = total + (weights.likelihood_weight or 1.0) * likelihood
         if self.auxiliary_heads is not None:
             dense_log_depths = zip(("l2", "l3"), self.auxiliary_heads(memory.levels), strict=True)
             for name, dense in dense_log_depths:
@@ -89,6 +93,16 @@ class SPDModule(pl.LightningModule):
         self._log_step(losses, log_depth.detach())
         self._log_sets(silog.per_image.detach(), batch)
         return total
+
+    def _likelihood(self, memory: Any, states: Tensor, log_depth: Tensor, batch: TrainingBatch) -> Tensor | None:
+        """The negative log likelihood; with a weight of 0 it teaches the scale alone, and depth not at all."""
+        if self.model.scale_head is None:
+            return None
+        context = self.model.context(memory)
+        if not self.config.loss.likelihood_weight:
+            states, log_depth, context = states.detach(), log_depth.detach(), context.detach()
+        log_scale = self.model.scale_head(states, context)
+        return likelihood_loss(log_depth, log_scale, batch.query_depth_m.log(), batch.query_mask).mean
 
     def _anchor_loss(self, log_depth: Tensor, depth_m: Tensor) -> Tensor:
         size = (depth_m.shape[-2], depth_m.shape[-1])
@@ -143,7 +157,14 @@ class SPDModule(pl.LightningModule):
         Lightning's own refuses a fused optimiser under mixed precision, for the sake of a scaler that bfloat16 lacks.
         """
         if gradient_clip_val:
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+            scale = {id(parameter) for parameter in self._scale_parameters()}
+            rest = [parameter for parameter in self.parameters() if id(parameter) not in scale]
+            # Apart, so that the rest learns as it would without the scale.
+            for parameters in (rest, self._scale_parameters()):
+                torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+
+    def _scale_parameters(self) -> list[nn.Parameter]:
+        return [] if self.model.scale_head is None else list(self.model.scale_head.parameters())
 
     def _log_step(self, losses: StepLosses, log_depth: Tensor) -> None:
         self.log("train/loss", losses.total)

@@ -225,7 +225,7 @@ class TestSizes:
         [
             ((0.8, 1.1, 0.5, 0.5), "fx=0.8 .* not normalised"),
             ((4.2, 4.2, 3.1, 2.4), "fx=4.2 .* not millimetres"),
-            ((500, 500, 1000, 240), "cx=1000 lies outside"),
+            ((500, 500, 2000, 240), "cx=2000 lies far outside"),
         ],
     )
     def test_numbers_that_are_no_pixels(self, numbers: tuple[float, ...], words: str) -> None:

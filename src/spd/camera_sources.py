@@ -184,8 +184,9 @@ def of_pil(image: Any, *, displayed: bool) -> dict[str, Any] | str:
 def odd_centre(cx: float, cy: float, size: tuple[int, int]) -> str | None:
     """What is implausible about the principal point of an image of (height, width); None where nothing is."""
     for name, centre, side in (("cx", cx, size[1]), ("cy", cy, size[0])):
-        if not -0.5 <= centre <= side - 0.5:
-            return f"{name}={centre:g} lies outside of an image of {size[1]}x{size[0]}: is it of another size?"
+        # A crop may leave the axis outside of the image, but not by more than a whole image.
+        if not -side <= centre <= 2 * side:
+            return f"{name}={centre:g} lies far outside of an image of {size[1]}x{size[0]}: is it of another size?"
     return None
 
 

@@ -19,11 +19,11 @@ from typing import Any
 import torch
 import tyro
 
-from spd import native
 from spd.allocator import keep_freed_memory
 from spd.config import Interaction, ModelConfig
+from spd.fast import operators
+from spd.fast.library import library
 from spd.model.spd import SPD
-from spd.native.library import library
 from spd.runtime.torch_runtime import TorchModel, TorchPrecision
 
 
@@ -79,7 +79,7 @@ def _model(
     preset: str, interaction: Interaction, precision: TorchPrecision, size: tuple[int, int], kernels: bool
 ) -> TorchModel:
     if not kernels:
-        with native.disabled():
+        with operators.disabled():
             return _model(preset, interaction, precision, size, True)
     config = ModelConfig.preset(preset, train_size=size, interaction=interaction)
     return TorchModel(SPD(config).eval(), precision=precision)
@@ -87,7 +87,7 @@ def _model(
 
 def _times(model: TorchModel, images: torch.Tensor, points: dict[int, torch.Tensor], kernels: bool) -> dict[str, float]:
     if not kernels:
-        with native.disabled():
+        with operators.disabled():
             return _times(model, images, points, True)
     start = time.perf_counter()
     memory = model.encode(images)

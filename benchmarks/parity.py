@@ -21,9 +21,9 @@ import numpy as np
 import tyro
 
 import spd
-from spd import native
 from spd.data.rgbd import RGBDDataset
 from spd.evaluation.protocol import Asking, Crop, predict
+from spd.fast import operators
 from spd.model.spd import SPD
 from spd.predictor import Predictor
 from spd.runtime.export import export
@@ -76,7 +76,7 @@ def main(options: Options) -> int:
     reference = Predictor.from_model(network)
     number = min(options.images, len(dataset))
     dataset.frames = [dataset.frames[index * len(dataset) // number] for index in range(number)]
-    with native.disabled():
+    with operators.disabled():
         expected, true = _ask(reference, dataset, options)
     print(f"{number} images, {len(expected)} points; relative to PyTorch's own operators in float32")
     print(f"{'engine':<20} {'median':>9} {'99th':>9} {'largest':>9} {'AbsRel':>8} {'change':>9}")

@@ -17,10 +17,11 @@ from spd.cli.errors import report
 from spd.cli.main import main, with_homes
 from spd.config import ModelConfig
 from spd.data.rgbd import read_image
+from spd.fast import library
 from spd.files import expanded, read_npy
 from spd.inputs import as_pixels, check_points
-from spd.native import library
 from spd.train_config import TrainConfig
+from spd.variant import Variant
 
 
 @pytest.mark.parametrize(
@@ -33,9 +34,8 @@ from spd.train_config import TrainConfig
         ("dropout", "none", "dropout must be a number, got 'none'"),
         ("dropout", None, "dropout must be a number, got None"),
         ("pretrained", 1, "pretrained must be true or false, got 1"),
-        ("without", "canvas", "without must be a list of one of"),
         ("train_size", (64,), "train_size must be (a whole number, a whole number), got (64,)"),
-        ("alignment", {"a": 1}, "alignment must be one of center, corner"),
+        ("variant", {"alignment": "center"}, "variant must be a Variant, got {'alignment'"),
         ("num_points", 10**12, "num_points must be at most 1024, got 1000000000000"),
         ("num_l3_layers", -1, "num_l3_layers must be at least 0"),
     ],
@@ -46,6 +46,23 @@ def test_a_configuration_of_other_types_is_refused(field: str, value: object, wo
     object.__setattr__(config, field, value)
     with pytest.raises(ValueError) as refused:  # noqa: PT011  The words are compared below, as they are.
         config.__post_init__()
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("without", "canvas", "without must be a list of one of"),
+        ("without", ("head",), "without must be a list of one of"),
+        ("alignment", {"a": 1}, "alignment must be one of center, corner"),
+        ("fourier_lowest_octave", 99, "fourier_lowest_octave must be from -32 to 32, got 99"),
+    ],
+)
+def test_a_variant_of_other_types_is_refused(field: str, value: object, words: str) -> None:
+    variant = Variant()
+    object.__setattr__(variant, field, value)
+    with pytest.raises(ValueError) as refused:  # noqa: PT011  The words are compared below, as they are.
+        variant.__post_init__()
     assert words in str(refused.value)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from spd.config import PRESETS, ModelConfig
 from spd.train_config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
+from spd.variant import Variant
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -21,15 +22,60 @@ def test_json_comes_back(name: str) -> None:
     assert back.to_json() == config.to_json()
 
 
+FIRST_VERSION = {
+    "encoder": "convnextv2_atto", "pretrained": False, "encoder_heads": 5, "neck_channels": [32, 64, 96, 192],
+    "neck_heads": 6, "embed_dim": 96, "num_heads": 3, "num_points": 4, "num_deformable_layers": 3, "num_l3_layers": 2,
+    "num_l4_layers": 2, "ffn_ratio": 4, "head_ratio": 2, "dropout": 0.0, "fourier_bands": 8,
+    "fourier_lowest_octave": -1, "alignment": "corner", "offset_unit": "normalized", "canvas_write": "sum",
+    "canvas_source": "normed", "interaction": "joint", "train_size": [64, 96], "focal_length": 90.0,
+}  # fmt: skip
+"""What a first version wrote: the switches among the sizes, one architecture, one depth range, nothing left out."""
+
+
+def test_a_configuration_of_a_first_version_is_read() -> None:
+    config = ModelConfig.from_json(FIRST_VERSION)
+    assert config.variant == Variant(
+        fourier_lowest_octave=-1,
+        alignment="corner",
+        offset_unit="normalized",
+        canvas_write="sum",
+        canvas_source="normed",
+    )
+    assert (config.architecture, config.depth_range, config.anchor_stride) == ("spd", (1e-3, 10.0), 32)
+    later = {
+        **FIRST_VERSION,
+        "without": ["canvas"],
+        "architecture": "spd",
+        "depth_range": [0.1, 20.0],
+        "anchor_stride": 16,
+    }
+    assert ModelConfig.from_json(later).variant.without == ("canvas",)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": 1}, "unknown fields colour"),
+        ({"variant": 3}, "variant must be a JSON object, got 3"),
+        ({"variant": {"alignment": "centre"}}, "model config lacks the fields"),
+    ],
+)
+def test_a_configuration_of_another_version_is_refused(change: dict[str, Any], message: str) -> None:
+    values = {**ModelConfig.atto().to_json(), **change}
+    with pytest.raises(ValueError, match=message):
+        ModelConfig.from_json(values)
+
+
 def test_plan_v14_is_the_plan_to_the_letter() -> None:
     plan = ModelConfig.plan_v14()
-    letter = (plan.canvas_write, plan.alignment, plan.fourier_lowest_octave, plan.offset_unit, plan.canvas_source)
-    assert letter == ("sum", "corner", 0, "normalized", "hidden")
+    letter = plan.variant
+    assert (letter.canvas_write, letter.alignment, letter.fourier_lowest_octave) == ("sum", "corner", 0)
+    assert (letter.offset_unit, letter.canvas_source, letter.without) == ("normalized", "hidden", ())
     assert plan.interaction == "joint"
     assert ModelConfig.tiny().interaction == "anchored"
-    assert ModelConfig.tiny().canvas_reduction == "bilinear"
-    assert ModelConfig.tiny(interaction="joint").canvas_reduction == "mean"
-    assert ModelConfig.tiny().alignment is None
+    assert ModelConfig.tiny().canvas_write == "bilinear"
+    assert ModelConfig.tiny(interaction="joint").canvas_write == "mean"
+    assert ModelConfig.tiny().variant.alignment is None
 
 
 def test_focal_length_of_nyu_follows_the_size() -> None:

@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import functional as vision
 
 from spd.camera import Camera, Intrinsics
 from spd.checkpoint import save
-from spd.config import ModelConfig
+from spd.config import ModelConfig, Variant
 from spd.data.rgbd import RGBDSample
 from spd.data.transforms import EvalTransform
 from spd.inputs import as_pixels, check_points, model_size
@@ -567,6 +567,7 @@ class TestManyPoints:
         asking = """
 import resource, numpy as np, torch
 from spd import SPD, ModelConfig, Predictor
+from spd.variant import Variant
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 predictor = Predictor.from_model(SPD(ModelConfig.atto(interaction="anchored")))
 scene = predictor.encode(np.zeros((480, 640, 3), np.uint8))
@@ -602,17 +603,17 @@ class TestMode:
         with pytest.warns(UserWarning, match="was trained with joint queries; with anchored ones"):
             anchored = load(folder, device="cpu", interaction="anchored")
         assert not anchored.joint
-        assert anchored.model.source.config.canvas_reduction == "bilinear"
+        assert anchored.model.source.config.canvas_write == "bilinear"
         together = anchored(image, POINTS)
         np.testing.assert_allclose(anchored(image, POINTS[2:3]), together[2:3], rtol=1e-5)
         assert not np.allclose(load(folder, device="cpu")(image, POINTS), together, rtol=1e-3)
 
     def test_a_canvas_write_that_was_chosen_stays(self) -> None:
-        chosen = dataclasses.replace(CONFIG, canvas_write="sum")
-        assert chosen.with_interaction("anchored").canvas_reduction == "sum"
+        chosen = dataclasses.replace(CONFIG, variant=Variant(canvas_write="sum"))
+        assert chosen.with_interaction("anchored").canvas_write == "sum"
         resolved = type(CONFIG).from_json(CONFIG.to_json())
         assert resolved.canvas_write == "mean"
-        assert resolved.with_interaction("anchored").canvas_reduction == "bilinear"
+        assert resolved.with_interaction("anchored").canvas_write == "bilinear"
 
 
 class TestDevice:

@@ -6,7 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spd.weighted_rows import weighted_rows
+from spd.fast.weighted_rows import FastWeightedRows
+from spd.runtime.exportable import GatheredRows
+from spd.weighted_rows import WeightedRows
+
+KINDS = {kind.__name__: kind() for kind in (WeightedRows, FastWeightedRows, GatheredRows)}
+"""Plain, quick and exportable."""
 
 
 def _gathered(table: torch.Tensor, rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -19,15 +24,18 @@ def _gathered(table: torch.Tensor, rows: torch.Tensor, weights: torch.Tensor) ->
     width=st.integers(1, 5),
     number=st.integers(0, 7),
     per_sum=st.integers(1, 6),
+    kind=st.sampled_from(sorted(KINDS)),
     seed=st.integers(0, 1000),
 )
-def test_it_is_a_gather_and_so_are_its_gradients(num_rows: int, width: int, number: int, per_sum: int, seed: int):
+def test_it_is_a_gather_and_so_are_its_gradients(
+    num_rows: int, width: int, number: int, per_sum: int, kind: str, seed: int
+):
     generator = torch.Generator().manual_seed(seed)
     table = torch.randn(num_rows, width, generator=generator, dtype=torch.float64).requires_grad_()
     rows = torch.randint(num_rows, (number, per_sum), generator=generator)
     weights = torch.randn(number, per_sum, generator=generator, dtype=torch.float64).requires_grad_()
     towards = torch.randn(number, width, generator=generator, dtype=torch.float64)
-    found = weighted_rows(table, rows, weights)
+    found = KINDS[kind](table, rows, weights)
     expected = _gathered(table, rows, weights)
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
     for mine, theirs in zip(
@@ -41,13 +49,14 @@ def test_it_is_a_gather_and_so_are_its_gradients(num_rows: int, width: int, numb
 def test_without_gradients_it_is_the_same():
     table, rows, weights = torch.randn(5, 3), torch.tensor([[0, 4], [2, 2]]), torch.rand(2, 2)
     with torch.inference_mode():
-        torch.testing.assert_close(weighted_rows(table, rows, weights), _gathered(table, rows, weights))
+        for sum_rows in KINDS.values():
+            torch.testing.assert_close(sum_rows(table, rows, weights), _gathered(table, rows, weights))
 
 
 def test_a_row_that_is_read_thousands_of_times_in_bfloat16_gets_its_whole_gradient():
     table = torch.zeros(2, 1, dtype=torch.bfloat16, requires_grad=True)
     rows, weights = torch.zeros(4096, 1, dtype=torch.long), torch.ones(4096, 1, dtype=torch.bfloat16)
-    weighted_rows(table, rows, weights).sum().backward()
+    FastWeightedRows()(table, rows, weights).sum().backward()
     # Summed in bfloat16, 256 + 1 would stay 256.
     assert table.grad is not None
     assert table.grad.flatten().tolist() == [4096.0, 0.0]
@@ -75,7 +84,7 @@ def test_gradients_of_widths_that_kernels_take_are_those_of_a_gather(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = torch.autograd.grad(weighted_rows(table, rows, weights), (table, weights), towards)
+        found = torch.autograd.grad(FastWeightedRows()(table, rows, weights), (table, weights), towards)
     finally:
         torch.set_num_threads(before)
     double = table.detach().double().requires_grad_(), weights.detach().double().requires_grad_()

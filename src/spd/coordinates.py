@@ -16,13 +16,13 @@ eight bits of precision, which on L1 is off by more than half a cell.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from spd.config import Alignment
+from spd.variant import Alignment
 from spd.weighted_rows import weighted_rows
 
 STRIDES = (4, 8, 16, 32)
@@ -171,18 +171,26 @@ def as_table(features: Float[Tensor, "B C H W"]) -> Float[Tensor, "N C"]:
     return features.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def read_bilinear(features: Float[Tensor, "B C H W"], cells: Float[Tensor, "B K 2"]) -> Float[Tensor, "B K C"]:
+RowSum: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""A function with the arguments of :func:`spd.weighted_rows.weighted_rows`, which it stands in for."""
+
+
+def read_bilinear(
+    features: Float[Tensor, "B C H W"], cells: Float[Tensor, "B K 2"], sum_rows: RowSum = weighted_rows
+) -> Float[Tensor, "B K C"]:
     """Features at xy positions in their own cells; beyond the border the border's value."""
-    return read_cells(features, bilinear_reads(cells, features.shape[-2], features.shape[-1]))
+    return read_cells(features, bilinear_reads(cells, features.shape[-2], features.shape[-1]), sum_rows)
 
 
-def read_cells(features: Float[Tensor, "B C H W"], reads: BilinearReads) -> Float[Tensor, "B K C"]:
+def read_cells(
+    features: Float[Tensor, "B C H W"], reads: BilinearReads, sum_rows: RowSum = weighted_rows
+) -> Float[Tensor, "B K C"]:
     """Features at positions that :func:`bilinear_reads` has turned into rows.
 
     Weights come from locations of full precision and are rounded to that of the features; sums are float32 at least.
     """
     batch, num_queries = reads.rows.shape[:2]
-    read = weighted_rows(as_table(features), reads.rows.flatten(0, 1), reads.weights.flatten(0, 1))
+    read = sum_rows(as_table(features), reads.rows.flatten(0, 1), reads.weights.flatten(0, 1))
     return read.view(batch, num_queries, features.shape[1])
 
 

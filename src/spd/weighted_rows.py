@@ -2,57 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
-from torch.autograd.function import once_differentiable
-
-from spd import native
-from spd.exporting import is_exporting
+from torch import Tensor, nn
 
 
 def weighted_rows(
     table: Float[Tensor, "R C"], rows: Int[Tensor, "N S"], weights: Float[Tensor, "N S"]
 ) -> Float[Tensor, "N C"]:
-    """Σ over s of weight · row: one fused kernel, where it exists.
+    """Σ over s of weight · row; the rows that are read are never stored.
 
-    ``embedding_bag`` never stores the rows that it reads. Exported graphs have no such operator and gather them.
+    Args:
+        table: what is read.
+        rows: indices into it.
+        weights: how much each counts.
     """
-    if native.serves(table, table.shape[1]):
-        return native.weighted_rows(table, rows, weights)
-    weights = weights.to(table.dtype)
-    if is_exporting():
-        return torch.matmul(weights.unsqueeze(1), F.embedding(rows, table)).squeeze(1)
-    if table.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        return _WeightedRows.apply(table, rows, weights)
-    return F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")
+    return F.embedding_bag(rows, table, per_sample_weights=weights.to(table.dtype), mode="sum")
 
 
-class _WeightedRows(torch.autograd.Function):
-    """``embedding_bag``, whose own gradient on a CPU sorts the rows first and takes more than twice as long."""
+class WeightedRows(nn.Module):
+    """:func:`weighted_rows` as a module without parameters, so that another implementation can take its place."""
 
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(table, rows, weights)
-        return F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        table, rows, weights = ctx.saved_tensors
-        if table.shape[1] % native.LANES == 0 and native.served_type(table) and grad.dtype == table.dtype:
-            of_table, of_weights = native.weighted_rows_gradient(table, rows, weights, grad)
-            return of_table.to(table.dtype), None, of_weights.to(weights.dtype)
-        of_table = of_weights = None
-        if ctx.needs_input_grad[0]:
-            # In float32 at least: a row of a coarse map is read thousands of times.
-            dtype = torch.promote_types(grad.dtype, torch.float32)
-            shares = weights.to(dtype).unsqueeze(2) * grad.to(dtype).unsqueeze(1)
-            sums = shares.new_zeros(table.shape).index_add_(0, rows.flatten(), shares.flatten(0, 1))
-            of_table = sums.to(table.dtype)
-        if ctx.needs_input_grad[2]:
-            of_weights = torch.bmm(F.embedding(rows, table), grad.unsqueeze(2)).squeeze(2)
-        return of_table, None, of_weights
+    def forward(
+        self, table: Float[Tensor, "R C"], rows: Int[Tensor, "N S"], weights: Float[Tensor, "N S"]
+    ) -> Float[Tensor, "N C"]:
+        """See :func:`weighted_rows`."""
+        return weighted_rows(table, rows, weights)

@@ -28,8 +28,8 @@ from spd.config import ModelConfig
 from spd.data.nyu.importing import import_nyu
 from spd.data.rgbd import read_manifest
 from spd.data.rooms import write_rooms
+from spd.fast import library
 from spd.model.spd import SPD
-from spd.native import library
 from spd.runtime.package import Description, read_package, write_package
 from spd.train_config import DataConfig, TrainConfig
 from spd.training.run import train

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -44,9 +46,7 @@ def lively() -> SPD:
 @pytest.fixture(scope="session")
 def lively_corner() -> SPD:
     """:func:`lively` under the plan's own conventions: corner alignment, sums on the canvas, normalised offsets."""
-    letter = ModelConfig.plan_v14()
-    names = ("alignment", "canvas_write", "canvas_source", "offset_unit", "fourier_lowest_octave")
-    return _make_lively(ModelConfig(**{**vars(SMALL), **{name: getattr(letter, name) for name in names}}))
+    return _make_lively(replace(SMALL, variant=ModelConfig.plan_v14().variant))
 
 
 def _make_lively(config: ModelConfig) -> SPD:

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from spd.config import ModelConfig
 from spd.coordinates import CANVAS_LEVEL, STRIDES, anchor_points, bilinear_reads, pixels_to_cells
-from spd.model.attention import attend, split_heads
+from spd.model.attention import KeyValue, attend, split_heads
 from spd.model.memory import ImageMemory
 from spd.model.spatial_canvas import canvas_places, write_to_cells
 from spd.model.spd import SPD
+from spd.variant import Variant
 
 SIZE = (75, 118)
 """Neither side divides by 32: three rows of four anchors."""
@@ -46,7 +47,7 @@ def _points(number: int, seed: int = 1, batch: int = 2) -> Tensor:
 def _masked_pass(model: SPD, images: Tensor, query_points: Tensor) -> Tensor:
     """All rows x = [anchors; queries] through every layer at once: log depth (B, A + K).
 
-    Every row looks and reads; only anchors write; every row attends to the anchors' rows alone.
+    Every row reads image and canvas; only anchors write; every row attends to the anchors' rows alone.
     """
     config, decoder = model.config, model.decoder
     levels = model.neck(model.encoder(model.normalise(images, STRIDES[-1])))
@@ -60,8 +61,8 @@ def _masked_pass(model: SPD, images: Tensor, query_points: Tensor) -> Tensor:
     canvas, reads, cells = levels[CANVAS_LEVEL], at_points[CANVAS_LEVEL], references[:, :, CANVAS_LEVEL]
     places = canvas_places(cells, *canvas.shape[-2:], "bilinear", config.alignment, is_anchor)
     sources = [(references, memory.values)] * config.num_deformable_layers
-    sources += zip(memory.l3_keys, memory.l3_values, strict=True)
-    sources += zip(memory.l4_keys, memory.l4_values, strict=True)
+    keys, values = (*memory.l3_keys, *memory.l4_keys), (*memory.l3_values, *memory.l4_values)
+    sources += [(KeyValue(*of_layer),) for of_layer in zip(keys, values, strict=True)]
     for layer, source in zip(decoder.layers(), sources, strict=True):
         hidden = hidden + layer.cross_attention(layer.cross_norm(hidden), *source)
         hidden = layer.canvas_access.read(hidden, canvas, reads)
@@ -205,7 +206,7 @@ def test_the_nearest_cell_would_favour_a_side(small: ModelConfig):
 
 @pytest.mark.parametrize("part", ["canvas", "query_attention"])
 def test_anchors_reach_queries_by_the_part_that_is_left(small: ModelConfig, images: Tensor, part: str):
-    model = _lively(small, without=(part,)).double()
+    model = _lively(small, variant=Variant(without=(part,))).double()
     points = _points(5)
     with torch.no_grad():
         before = model(images, points)
@@ -218,4 +219,4 @@ def test_anchors_reach_queries_by_the_part_that_is_left(small: ModelConfig, imag
 
 def test_without_either_there_is_nothing_to_anchor():
     with pytest.raises(ValueError, match="anchored queries need the canvas or query_attention"):
-        ModelConfig(interaction="anchored", without=("canvas", "query_attention"))
+        ModelConfig(interaction="anchored", variant=Variant(without=("canvas", "query_attention")))

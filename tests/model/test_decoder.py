@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from spd.config import ModelConfig
 from spd.coordinates import CANVAS_LEVEL, STRIDES, bilinear_reads
+from spd.model.attention import Attention, KeyValue
 from spd.model.decoder import DecoderLayer
 from spd.model.deformable_attention import DeformableAttention
-from spd.model.global_attention import GlobalAttention
 from spd.model.memory import ImageMemory
-from spd.model.query_attention import PlacedRows
 from spd.model.spatial_canvas import SpatialCanvas, shared_places
 from spd.model.spd import SPD
 from spd.model.value_table import ValueTable
@@ -48,7 +47,7 @@ def _layers(model: SPD) -> list[DecoderLayer]:
 def test_seven_layers_of_one_class_in_the_plans_order(lively: SPD):
     layers = _layers(lively)
     assert [type(layer) for layer in layers] == [DecoderLayer] * 7
-    assert [type(layer.cross_attention) for layer in layers] == [DeformableAttention] * 3 + [GlobalAttention] * 4
+    assert [type(layer.cross_attention) for layer in layers] == [DeformableAttention] * 3 + [Attention] * 4
     image, points = torch.rand(1, 3, 64, 96).double(), torch.rand(1, 5, 2).double() * 60
     order: list[int] = []
     handles = [
@@ -68,7 +67,7 @@ def test_global_layers_read_the_keys_and_values_of_their_own_level(lively: SPD):
         attentions = [layer.cross_attention for layer in _layers(lively)[3:]]
         with _inputs_of(*attentions) as seen:
             lively.decode(memory, torch.rand(1, 5, 2).double() * 60)
-    for (_, keys, values), expected in zip(
+    for (_, (keys, values)), expected in zip(
         seen,
         zip((*memory.l3_keys, *memory.l4_keys), (*memory.l3_values, *memory.l4_values), strict=True),
         strict=True,
@@ -80,7 +79,7 @@ def test_global_layers_read_the_keys_and_values_of_their_own_level(lively: SPD):
 def test_a_layer_is_cross_then_canvas_then_queries_then_feed_forward():
     torch.manual_seed(0)
     config = ModelConfig(embed_dim=12, neck_channels=(4, 8, 12, 16), neck_heads=4, num_heads=3)
-    layer = DecoderLayer(GlobalAttention(12, 3, 0.0), config).double().eval()
+    layer = DecoderLayer(Attention(12, 3, 0.0), config).double().eval()
     shared = SpatialCanvas(12).double()
     with torch.no_grad():
         for parameter in (*layer.parameters(), *shared.parameters()):
@@ -92,14 +91,14 @@ def test_a_layer_is_cross_then_canvas_then_queries_then_feed_forward():
     keep = torch.tensor([[True] * 5, [True, True, False, False, True]])
     cells = shared_places(torch.randint(0, 12, (2, 5, 1)), torch.ones(2, 5, 1).double(), 12, "mean", keep)
 
-    result, after = layer(hidden, (keys, values), canvas, shared, reads, cells, position, keep)
+    result, after = layer(hidden, (KeyValue(keys, values),), canvas, shared, reads, cells, position, keep)
 
-    h = hidden + layer.cross_attention(layer.cross_norm(hidden), keys, values)
+    h = hidden + layer.cross_attention(layer.cross_norm(hidden), KeyValue(keys, values))
     h = layer.canvas_access.read(h, canvas, reads)
     expected_canvas = shared.write(canvas, cells, h)
     normed = layer.query_norm(h)
-    rows = PlacedRows(normed, normed + position)
-    h = h + layer.query_attention(rows.placed, *layer.query_attention.keys_and_values(rows), keep)
+    key_value = layer.query_attention.key_value(normed, position)
+    h = h + layer.query_attention(normed + position, key_value, keep)
     h = h + layer.ffn(layer.ffn_norm(h))
     torch.testing.assert_close(result, h)
     torch.testing.assert_close(after, expected_canvas)

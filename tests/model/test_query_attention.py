@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from spd.model.query_attention import PlacedRows, QueryAttention
+from spd.model.attention import SelfAttention
 
 
-def _layer() -> QueryAttention:
+def _layer() -> SelfAttention:
     torch.manual_seed(0)
-    layer = QueryAttention(12, num_heads=3, dropout=0.4).double().eval()
+    layer = SelfAttention(12, num_heads=3, dropout=0.4).double().eval()
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter += 0.2 * torch.randn_like(parameter)
@@ -23,12 +23,11 @@ def _inputs() -> tuple[torch.Tensor, torch.Tensor]:
     return hidden, position
 
 
-def _among_themselves(layer: QueryAttention, hidden, position, keep=None):
-    rows = PlacedRows(hidden, hidden + position)
-    return layer(rows.placed, *layer.keys_and_values(rows), keep)
+def _among_themselves(layer: SelfAttention, hidden, position, keep=None):
+    return layer(hidden + position, layer.key_value(hidden, position), keep)
 
 
-def _by_hand(layer: QueryAttention, hidden: np.ndarray, position: np.ndarray, keep: np.ndarray) -> np.ndarray:
+def _by_hand(layer: SelfAttention, hidden: np.ndarray, position: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """One image, (K, D): position on queries and keys, not on values."""
     project = {
         name: (getattr(layer, name).weight.detach().numpy(), getattr(layer, name).bias.detach().numpy())

@@ -53,7 +53,7 @@ def test_full_period_confuses_the_two_edges_and_half_a_period_does_not():
 
 def test_tiny_projects_800_numbers():
     config = ModelConfig.tiny()
-    seed = QuerySeed(config.neck_channels, config.embed_dim, config.fourier_bands, config.fourier_lowest_octave)
+    seed = QuerySeed(config.neck_channels, config.embed_dim, config.fourier_bands, config.variant.fourier_lowest_octave)
     assert seed.project.weight.shape == (192, 800)
     assert seed.position.weight.shape == (192, 32)
     assert sum(parameter.numel() for parameter in seed.parameters()) == 160_512
@@ -91,5 +91,5 @@ def test_code_uses_the_size_before_padding(lively: SPD):
     with torch.no_grad():
         lively(torch.rand(1, 3, 75, 118, dtype=torch.float64), torch.tensor([[[59.0, 25.0]]]))
     handle.remove()
-    bands, lowest = lively.config.fourier_bands, lively.config.fourier_lowest_octave
+    bands, lowest = lively.config.fourier_bands, lively.config.variant.fourier_lowest_octave
     np.testing.assert_allclose(seen[0][0, 0].numpy(), _code_by_loops(59.0, 25.0, 75, 118, bands, lowest), atol=1e-10)

@@ -5,24 +5,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_leaves
 
-from spd.baselines.bilinear_mlp import BilinearMLP
 from spd.config import Interaction, ModelConfig
-from spd.model.inverted_residual import FoldedResidual, with_folded_residuals
-from spd.model.linear_gelu import is_fused
 from spd.model.memory import ImageMemory
-from spd.model.network import DepthNetwork
-from spd.model.packed_linear import PackedLinear
 from spd.model.spd import SPD
-from spd.native.brgemm import multiplied_types
 from spd.predictor import DepthPredictor
-from spd.runtime.answering import packed, with_bfloat16_weights
 from spd.runtime.compiled import compiled_calls
 from spd.runtime.torch_runtime import TorchModel, TorchPrecision
 
@@ -68,86 +60,6 @@ def test_bfloat16_rounds_products_and_not_answers(either: SPD) -> None:
     assert not torch.equal(rounded, exact)
     # Random weights of many narrow layers pass on more of the rounding than trained ones (docs/runtimes.md).
     assert (rounded / exact - 1).abs().median() < 0.01
-
-
-@pytest.mark.parametrize("kind", ["anchored", "joint", "bilinear", "lite0"])
-def test_bfloat16_weights_are_those_that_autocast_makes(kind: str) -> None:
-    """Rounded beforehand or at each call: the same answers bit for bit, from a network that is left alone."""
-    torch.manual_seed(1)
-    config = ModelConfig.atto(train_size=(64, 96))
-    if kind == "bilinear":
-        network: DepthNetwork = BilinearMLP(replace(config, architecture="bilinear")).eval()
-    elif kind == "lite0":
-        # Its norms enter the weights before those are rounded.
-        network = cast(DepthNetwork, with_folded_residuals(lite0()))
-    else:
-        network = SPD(replace(config, interaction=kind)).eval()
-    images, points = torch.rand(1, 3, 96, 64), torch.rand(1, 500, 2) * 60
-    before = {name: weights.clone() for name, weights in network.state_dict().items()}
-    copy = with_bfloat16_weights(network)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        expected = network(images, points)
-        assert torch.equal(copy(images, points), expected)
-    # Laid out for oneDNN, products may add up in another order.
-    model = TorchModel(network, precision="bfloat16")
-    torch.testing.assert_close(model.decode(model.encode(images), points), expected, rtol=0.01, atol=0)
-    assert all(torch.equal(weights, before[name]) for name, weights in network.state_dict().items())
-    rounded = {name for name, weights in copy.state_dict().items() if weights.dtype == torch.bfloat16}
-    of_encoder = "blocks.1.0.widen.weight" if kind == "lite0" else "stages.0.blocks.0.mlp.fc1.weight"
-    assert {f"encoder.backbone.{of_encoder}", "depth_head.hidden.weight"} <= rounded
-    assert "depth_head.output.weight" not in rounded
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_eager_lays_out_every_linear_layer_once(network: SPD, precision: TorchPrecision) -> None:
-    dtype = getattr(torch, precision)
-    if dtype not in multiplied_types() and not (precision == "bfloat16" and is_fused("cpu", dtype)):
-        pytest.skip(f"PyTorch's own product of {precision} is as quick here")
-    source = with_bfloat16_weights(network) if precision == "bfloat16" else network
-    copy = packed(source)
-    plain = {name: type(module) for name, module in source.named_modules()}
-    layers = {name: module for name, module in copy.named_modules() if isinstance(module, PackedLinear)}
-    left = {name for name, kind in plain.items() if kind is torch.nn.Linear} - set(layers)
-    assert {name.rpartition(".")[2] for name in left} == {"output", "gate"}  # Of one column each.
-    assert sum(name.endswith("output") for name in left) == 1
-    assert {name for name in plain if name.endswith((".mlp.fc1", ".mlp.fc2"))} <= set(layers)
-    assert {name for name in layers if name.startswith("neck.projections")} == {
-        f"neck.projections.{level}.0.linear" for level in range(4)
-    }
-    assert all(tensor is source.get_parameter(name) for name, tensor in copy.named_parameters() if name in plain)
-    images, points = torch.rand(1, 3, 64, 96), torch.rand(1, 9, 2) * 60
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-        first = copy(images, points)
-        kept = {name: (layer._packed, layer._laid_out) for name, layer in layers.items()}
-        assert torch.equal(copy(images, points), first)
-    assert all((layer._packed, layer._laid_out) == kept[name] for name, layer in layers.items())
-    used = [pair for pair in kept.values() if pair != (None, None)]
-    assert len(used) > len(layers) / 2
-
-
-def test_the_kernel_of_whole_blocks_has_its_weights_laid_out_once() -> None:
-    if torch.float32 not in multiplied_types():
-        pytest.skip("PyTorch's own product of float32 is as quick here")
-    copy = packed(with_folded_residuals(lite0()))
-    blocks = [module for module in copy.modules() if isinstance(module, FoldedResidual)]
-    assert len(blocks) == 16
-    images = torch.rand(1, 3, 64, 96)
-    with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU]) as profiler:
-        copy.encode(images)  # type: ignore[operator]
-    called = {event.key: event.count for event in profiler.key_averages()}
-    assert called["spd::inverted_residual"] == 16
-    assert "spd::relu6_depthwise" not in called
-    for block in blocks:
-        for layer in (block.widen, block.narrow):
-            assert layer is None or (isinstance(layer, PackedLinear) and layer._packed is not None)
-
-
-def test_the_kernels_multiply_for_no_other_network() -> None:
-    """One to be compared with runs as PyTorch runs it."""
-    other = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.Conv2d(8, 8, 1))
-    assert [type(layer) for layer in packed(other)] == [torch.nn.Linear, torch.nn.Conv2d]
-    rounded = packed(with_bfloat16_weights(other))[0]
-    assert not isinstance(rounded, PackedLinear) or not rounded.by_kernels
 
 
 @pytest.mark.slow

@@ -220,7 +220,7 @@ def test_a_run_starts_from_the_weights_of_a_checkpoint(rooms: Path, tmp_path: Pa
     assert provenance["validation"] == {}
     assert provenance["loss"]["silog_lambda"] == 0.15
 
-    other = train(rooms, tmp_path / "third", "--init", str(first), "--model.without", "canvas")
+    other = train(rooms, tmp_path / "third", "--init", str(first), "--model.variant.without", "canvas")
     assert other.returncode == 2
     assert "does not fit a network of another configuration than its own: it has unexpected" in other.stderr
     # Recipes of pretrained encoders need no second flag: nothing is loaded from the hub, which cannot be reached here.

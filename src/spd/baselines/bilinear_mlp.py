@@ -18,6 +18,7 @@ from spd.model.neck import LayerNorm2d
 from spd.model.network import DepthNetwork
 from spd.model.scale_head import ScaleHead
 from spd.predictor import Predictor, choose_device
+from spd.weighted_rows import WeightedRows
 
 
 class BilinearMLP(DepthNetwork):
@@ -44,6 +45,7 @@ class BilinearMLP(DepthNetwork):
         initialise_linear(projection)
         self.projection = nn.Sequential(projection, LayerNorm2d(channels))
         self.depth_head = DepthHead(channels, config.head_ratio)
+        self.sum_rows = WeightedRows()
         self.scale_head = ScaleHead(channels, channels) if config.log_std else None
 
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C H1 W1"]:
@@ -58,7 +60,8 @@ class BilinearMLP(DepthNetwork):
         query_mask: Bool[Tensor, "B K"] | None = None,
     ) -> Float[Tensor, "B K D"]:
         """L1 at the points; none depends on another, so the mask changes nothing."""
-        return read_bilinear(memory, pixels_to_cells(query_points, STRIDES[0], self.config.resolved_alignment))
+        cells = pixels_to_cells(query_points, STRIDES[0], self.config.alignment)
+        return read_bilinear(memory, cells, self.sum_rows)
 
     def context(self, memory: Float[Tensor, "B C H1 W1"]) -> Float[Tensor, "B C"]:
         """L1 averaged over the image."""

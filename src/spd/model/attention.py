@@ -1,14 +1,12 @@
-"""Multi-head attention on PyTorch's fused kernel, the feed-forward layer, and the pre-norm transformer block."""
+"""Multi-head attention, the feed-forward layer, and the pre-norm transformer block (Vaswani et al. 2017)."""
 
 from __future__ import annotations
 
-import torch
+from typing import NamedTuple
+
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-
-from spd import native
-from spd.model.packed_linear import linear
 
 RESIDUAL_GAIN = 0.2
 """Of layers that end a residual branch: about 1/√28 for the decoder's 28 branches, so that their sum starts no larger
@@ -45,78 +43,87 @@ def attend(
         key_mask: True for the keys that count; None means all do. A row with no key at all reads zero.
         dropout: on the attention weights.
     """
-    if key_mask is None and not dropout and _is_served(query, key, value):
-        return native.attention(query, key, value)
-    if key_mask is None and not dropout and _trains_in_bfloat16(query):
-        weights = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(2, 3)).softmax(-1)
-        read = torch.matmul(weights, value)
-    else:
-        mask = None if key_mask is None else key_mask[:, None, None, :]
-        read = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    mask = None if key_mask is None else key_mask[:, None, None, :]
+    read = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     return read.transpose(1, 2).flatten(2)
 
 
-def _is_served(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """By the kernels; those for a single query are without products."""
-    if not key.shape[2] or not query.dtype == key.dtype == value.dtype:
-        return False
-    if query.shape[2] == 1:
-        return native.serves(query, query.shape[3])
-    return native.multiplies(query, query.shape[3], query.dtype)
+class KeyValue(NamedTuple):
+    """What N tokens offer to the queries that read them, heads split."""
+
+    key: Float[Tensor, "B M N d"]
+    value: Float[Tensor, "B M N d"]
 
 
-def _trains_in_bfloat16(query: Tensor) -> bool:
-    """Whether the fused kernel is slow: on a CPU its way back in bfloat16 takes twice as long as plain products."""
-    return query.dtype == torch.bfloat16 and query.device.type == "cpu" and torch.is_grad_enabled()
+class Attention(nn.Module):
+    """Queries read keys and values that are projected already.
 
-
-class FeedForward(nn.Sequential):
-    """D → ratio·D → D with GELU."""
-
-    def __init__(self, embed_dim: int, ratio: int) -> None:
-        widen = nn.Linear(embed_dim, ratio * embed_dim)
-        narrow = nn.Linear(ratio * embed_dim, embed_dim)
-        initialise_linear(widen)
-        initialise_linear(narrow, gain=RESIDUAL_GAIN)
-        super().__init__(widen, nn.GELU(), narrow)
-
-    def forward(
-        self, input: Float[Tensor, "*N D"], added: Float[Tensor, "*N D"] | None = None
-    ) -> Float[Tensor, "*N D"]:
-        """Of ``input``, plus what is added."""
-        widen, _, narrow = self
-        assert isinstance(widen, nn.Linear)
-        assert isinstance(narrow, nn.Linear)
-        return linear(narrow, linear(widen, input, gelu=True), added=added)
-
-
-class SelfAttention(nn.Module):
-    """Multi-head self-attention over the tokens of a map."""
+    In the decoder's global layers these are of the tokens of L3 or of L4 (``docs/architecture.md``, "Global layers").
+    """
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.dropout = dropout
         self.query = nn.Linear(embed_dim, embed_dim)
-        self.key = nn.Linear(embed_dim, embed_dim)
-        self.value = nn.Linear(embed_dim, embed_dim)
         self.output = nn.Linear(embed_dim, embed_dim)
-        initialise_linear(self.query, self.key, self.value)
+        initialise_linear(self.query)
         initialise_linear(self.output, gain=RESIDUAL_GAIN)
 
     def forward(
-        self, tokens: Float[Tensor, "B N D"], added: Float[Tensor, "B N D"] | None = None
-    ) -> Float[Tensor, "B N D"]:
-        """Every token reads every token; plus what is added."""
-        query, key, value = (
-            split_heads(project(tokens), self.num_heads) for project in (self.query, self.key, self.value)
-        )
-        read = attend(query, key, value, dropout=self.dropout if self.training else 0.0)
-        return linear(self.output, read, added=added)
+        self,
+        tokens: Float[Tensor, "B K D"],
+        key_value: KeyValue,
+        key_mask: Bool[Tensor, "B N"] | None = None,
+    ) -> Float[Tensor, "B K D"]:
+        """What each token reads, projected.
+
+        Args:
+            tokens: that ask, normalised.
+            key_value: of the N tokens that are read.
+            key_mask: False for padding, which nobody reads.
+        """
+        query = split_heads(self.query(tokens), self.num_heads)
+        return self.output(attend(query, *key_value, key_mask, self.dropout if self.training else 0.0))
+
+
+class SelfAttention(Attention):
+    """Attention among tokens of one kind.
+
+    A position is added to what queries and keys are made of, not to the values: values are pure content (as in DETR).
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__(embed_dim, num_heads, dropout)
+        self.key = nn.Linear(embed_dim, embed_dim)
+        self.value = nn.Linear(embed_dim, embed_dim)
+        initialise_linear(self.key, self.value)
+
+    def key_value(self, tokens: Float[Tensor, "B N D"], position: Float[Tensor, "B N D"] | None = None) -> KeyValue:
+        """What tokens offer to those that read them.
+
+        Args:
+            tokens: normalised.
+            position: of each; None means they have none.
+        """
+        placed = tokens if position is None else tokens + position
+        key, value = self.key(placed), self.value(tokens)
+        return KeyValue(split_heads(key, self.num_heads), split_heads(value, self.num_heads))
+
+
+class FeedForward(nn.Sequential):
+    """D → ratio·D → D with GELU."""
+
+    def __init__(self, embed_dim: int, ratio: int) -> None:
+        fc1 = nn.Linear(embed_dim, ratio * embed_dim)
+        fc2 = nn.Linear(ratio * embed_dim, embed_dim)
+        initialise_linear(fc1)
+        initialise_linear(fc2, gain=RESIDUAL_GAIN)
+        super().__init__(fc1, nn.GELU(), fc2)
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm self-attention and feed-forward over a map's tokens (plan 4.1, 4.3).
+    """Pre-norm self-attention and feed-forward over a map's tokens.
 
     The blocks have no position of their own: the convolutions around them carry it.
     """
@@ -131,10 +138,8 @@ class TransformerBlock(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         """x + attention(LN x), then x + FFN(LN x)."""
-        if not self.training:
-            tokens = self.attention(self.attention_norm(tokens), tokens)
-            return self.ffn(self.ffn_norm(tokens), tokens)
-        tokens = tokens + self.residual_dropout(self.attention(self.attention_norm(tokens)))
+        normed = self.attention_norm(tokens)
+        tokens = tokens + self.residual_dropout(self.attention(normed, self.attention.key_value(normed)))
         return tokens + self.residual_dropout(self.ffn(self.ffn_norm(tokens)))
 
 

@@ -10,10 +10,7 @@ from safetensors import SafetensorError
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
-from spd.model.convnext_block import replace_blocks
-from spd.model.depthwise import replace_depthwise
 from spd.model.encoder import Encoder, PretrainedWeights, create_backbone, first_line
-from spd.model.response_norm import replace_response_norms
 
 
 class ConvNeXtEncoder(Encoder):
@@ -84,7 +81,4 @@ def _create(name: str) -> ConvNeXt:
     # (convnext_tiny_hnf) have that norm before the head, as norm_pre.
     backbone.head = nn.Identity()  # type: ignore[assignment]
     backbone.norm_pre = nn.Identity()
-    replace_response_norms(backbone)
-    replace_depthwise(backbone)
-    replace_blocks(backbone)
     return backbone

@@ -1,14 +1,14 @@
-"""The decoder: seven layers of one kind, cross → canvas → queries → feed-forward (plan 6.2.2, 6.3, 6.4).
+"""The decoder: seven layers of one kind, cross → canvas → queries → feed-forward.
 
-Joint queries are the plan's: all write to one canvas and attend to each other. Anchored queries read a canvas that
-only a fixed grid of anchors has written to, and attend to the anchors alone; the anchors' rows depend on the image
-alone and are part of its memory.
+Joint queries are those of plan v14: all write to one canvas and attend to each other. Anchored queries read a
+canvas that only a fixed grid of anchors has written to, and attend to the anchors alone; what the anchors hold depends
+on the image alone and is part of its memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -23,16 +23,11 @@ from spd.coordinates import (
     location_dtype,
     pixels_to_levels,
 )
-from spd.model.attention import FeedForward
+from spd.model.attention import Attention, FeedForward, KeyValue, SelfAttention
 from spd.model.deformable_attention import DeformableAttention
-from spd.model.global_attention import GlobalAttention
 from spd.model.memory import ImageMemory
-from spd.model.query_attention import PlacedRows, QueryAttention
 from spd.model.query_seed import QuerySeed
 from spd.model.spatial_canvas import CanvasAccess, CanvasPlaces, SpatialCanvas, canvas_places
-
-Offered: TypeAlias = "tuple[Tensor, Tensor] | None"
-"""Keys and values of attention between queries, (B, M, N, d) each; None where the model has no such attention."""
 
 
 class DecoderLayer(nn.Module):
@@ -43,16 +38,18 @@ class DecoderLayer(nn.Module):
         config: widths, heads and what is written to the canvas.
     """
 
-    def __init__(self, cross_attention: DeformableAttention | GlobalAttention, config: ModelConfig) -> None:
+    def __init__(self, cross_attention: DeformableAttention | Attention, config: ModelConfig) -> None:
         super().__init__()
         width = config.embed_dim
         self.cross_norm = nn.LayerNorm(width)
         self.cross_attention = cross_attention
-        self.canvas_access = None if "canvas" in config.without else CanvasAccess(width, config.canvas_source)
+        self.canvas_access = (
+            None if "canvas" in config.variant.without else CanvasAccess(width, config.variant.canvas_source)
+        )
         self.query_attention = None
-        if "query_attention" not in config.without:
+        if "query_attention" not in config.variant.without:
             self.query_norm = nn.LayerNorm(width)
-            self.query_attention = QueryAttention(width, config.num_heads, config.dropout)
+            self.query_attention = SelfAttention(width, config.num_heads, config.dropout)
         self.ffn_norm = nn.LayerNorm(width)
         self.ffn = FeedForward(width, config.ffn_ratio)
 
@@ -79,20 +76,19 @@ class DecoderLayer(nn.Module):
             position: added to queries and keys of the attention between queries.
             query_mask: False for padding.
         """
-        hidden = self.look(hidden, source, canvas, canvas_reads)
+        hidden = self.cross_attend(hidden, source, canvas, canvas_reads)
         canvas = self.write(hidden, canvas, shared_canvas, places)
-        rows = self.placed(hidden, position)
-        return self.attend_to(hidden, rows, self.keys_and_values(rows), query_mask), canvas
+        return self.self_attend(hidden, position, key_mask=query_mask), canvas
 
-    def look(
+    def cross_attend(
         self,
         hidden: Float[Tensor, "B K D"],
         source: tuple,
         canvas: Float[Tensor, "B D H W"],
         canvas_reads: BilinearReads,
     ) -> Float[Tensor, "B K D"]:
-        """Cross-attention, then the gated read of the canvas."""
-        hidden = self.cross_attention(self.cross_norm(hidden), *source, added=hidden)
+        """Cross-attention to the image, then the gated read of the canvas."""
+        hidden = hidden + self.cross_attention(self.cross_norm(hidden), *source)
         return hidden if self.canvas_access is None else self.canvas_access.read(hidden, canvas, canvas_reads)
 
     def write(
@@ -107,37 +103,33 @@ class DecoderLayer(nn.Module):
             return canvas
         return shared_canvas.write(canvas, places, self.canvas_access.to_write(hidden))
 
-    def placed(self, hidden: Float[Tensor, "B N D"], position: Float[Tensor, "B N D"]) -> PlacedRows | None:
-        """Rows for the attention of this layer; None without attention."""
+    def key_value(self, hidden: Float[Tensor, "B N D"], position: Float[Tensor, "B N D"]) -> KeyValue | None:
+        """What these queries offer to those that attend to them; None in a model without such attention."""
         if self.query_attention is None:
             return None
-        normed = self.query_norm(hidden)
-        return PlacedRows(normed, normed + position)
+        return self.query_attention.key_value(self.query_norm(hidden), position)
 
-    def keys_and_values(self, rows: PlacedRows | None) -> Offered:
-        """What they offer to those that read them."""
-        if self.query_attention is None or rows is None:
-            return None
-        return self.query_attention.keys_and_values(rows)
-
-    def attend_to(
+    def self_attend(
         self,
         hidden: Float[Tensor, "B K D"],
-        rows: PlacedRows | None,
-        offered: Offered,
+        position: Float[Tensor, "B K D"],
+        key_value: KeyValue | None = None,
         key_mask: Bool[Tensor, "B N"] | None = None,
     ) -> Float[Tensor, "B K D"]:
-        """Attention to what was ``offered``, then the feed-forward.
+        """Attention between queries, then the feed-forward.
 
         Args:
             hidden: queries.
-            rows: the same, of :meth:`placed`.
-            offered: keys and values of the rows that they read.
+            position: of each.
+            key_value: of the queries that are read, the anchors say; None means that these read each other.
             key_mask: False for padding.
         """
-        if self.query_attention is not None and rows is not None and offered is not None:
-            hidden = self.query_attention(rows.placed, *offered, key_mask, added=hidden)
-        return self.ffn(self.ffn_norm(hidden), hidden)
+        if self.query_attention is not None:
+            normed = self.query_norm(hidden)
+            if key_value is None:
+                key_value = self.query_attention.key_value(normed, position)
+            hidden = hidden + self.query_attention(normed + position, key_value, key_mask)
+        return hidden + self.ffn(self.ffn_norm(hidden))
 
 
 class Start(NamedTuple):
@@ -158,7 +150,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.seed = QuerySeed(
-            config.neck_channels, config.embed_dim, config.fourier_bands, config.fourier_lowest_octave
+            config.neck_channels, config.embed_dim, config.fourier_bands, config.variant.fourier_lowest_octave
         )
         self.deformable_layers = nn.ModuleList(
             DecoderLayer(
@@ -167,8 +159,8 @@ class Decoder(nn.Module):
                     config.num_heads,
                     len(STRIDES),
                     config.num_points,
-                    config.offset_unit,
-                    learned_offsets="learned_offsets" not in config.without,
+                    config.variant.offset_unit,
+                    learned_offsets="learned_offsets" not in config.variant.without,
                 ),
                 config,
             )
@@ -176,7 +168,7 @@ class Decoder(nn.Module):
         )
         self.l3_layers = self._global_layers(config.num_l3_layers)
         self.l4_layers = self._global_layers(config.num_l4_layers)
-        self.canvas = None if "canvas" in config.without else SpatialCanvas(config.embed_dim)
+        self.canvas = None if "canvas" in config.variant.without else SpatialCanvas(config.embed_dim)
 
     def layers(self) -> list[DecoderLayer]:
         """All layers in the order in which a query passes them."""
@@ -186,8 +178,7 @@ class Decoder(nn.Module):
     def _global_layers(self, number: int) -> nn.ModuleList:
         config = self.config
         return nn.ModuleList(
-            DecoderLayer(GlobalAttention(config.embed_dim, config.num_heads, config.dropout), config)
-            for _ in range(number)
+            DecoderLayer(Attention(config.embed_dim, config.num_heads, config.dropout), config) for _ in range(number)
         )
 
     def forward(
@@ -212,8 +203,8 @@ class Decoder(nn.Module):
     def place_anchors(self, memory: ImageMemory, *, finish: bool) -> tuple[ImageMemory, Float[Tensor, "B A D"] | None]:
         """The memory with the anchors' canvases, keys and values; and, to train them, the anchors' last states.
 
-        Queries see of an anchor what it writes and offers in each layer. The last layer's attention and feed-forward
-        and the last read of the canvas are for the anchor's own depth, so they run only to ``finish``.
+        Queries see of an anchor what it writes, and its keys and values, in each layer. The last layer's attention and
+        feed-forward and the last read of the canvas are for the anchor's own depth, so they run only to ``finish``.
 
         Args:
             memory: of images, without anchors.
@@ -223,18 +214,17 @@ class Decoder(nn.Module):
         start = self._start(memory, grid.expand(memory.levels[0].shape[0], -1, -1))
         hidden, canvases = start.hidden, [_first_canvas(memory)]
         places = self._places(start, canvases[0])
-        offered: list[tuple[Tensor, Tensor]] = []
+        key_values: list[KeyValue] = []
         num_layers = len(self.layers())
         for number, (layer, source) in enumerate(self._layers_with_sources(memory, start.reference_points), start=1):
-            hidden = layer.look(hidden, source, canvases[-1], start.canvas_reads)
+            hidden = layer.cross_attend(hidden, source, canvases[-1], start.canvas_reads)
             canvases.append(layer.write(hidden, canvases[-1], self.canvas, places))
-            rows = layer.placed(hidden, start.position)
-            offer = layer.keys_and_values(rows)
-            if offer is not None:
-                offered.append(offer)
+            key_value = layer.key_value(hidden, start.position)
+            if key_value is not None:
+                key_values.append(key_value)
             if number < num_layers or finish:
-                hidden = layer.attend_to(hidden, rows, offer)
-        keys, values = zip(*offered, strict=True) if offered else ((), ())
+                hidden = layer.self_attend(hidden, start.position, key_value)
+        keys, values = zip(*key_values, strict=True) if key_values else ((), ())
         anchored = memory.with_anchors(tuple(canvases), keys, values)
         return anchored, self._read_final(canvases[-1], start, hidden) if finish else None
 
@@ -242,18 +232,18 @@ class Decoder(nn.Module):
         """Queries among the anchors: none sees another, so masks mean nothing and any part may be asked alone."""
         start = self._start(memory, query_points)
         hidden = start.hidden
-        offered = zip(memory.anchor_keys, memory.anchor_values, strict=True) if memory.anchor_keys else None
-        for (layer, source), canvas in zip(
-            self._layers_with_sources(memory, start.reference_points), memory.canvases[:-1], strict=True
-        ):
-            hidden = layer.look(hidden, source, canvas, start.canvas_reads)
-            rows = layer.placed(hidden, start.position)
-            hidden = layer.attend_to(hidden, rows, None if offered is None else next(offered))
+        # A model without attention between queries has no keys of anchors.
+        anchors = [KeyValue(*of_layer) for of_layer in zip(memory.anchor_keys, memory.anchor_values, strict=True)]
+        layers = self._layers_with_sources(memory, start.reference_points)
+        canvases = memory.canvases[:-1]
+        for (layer, source), canvas, key_value in zip(layers, canvases, anchors or [None] * len(canvases), strict=True):
+            hidden = layer.cross_attend(hidden, source, canvas, start.canvas_reads)
+            hidden = layer.self_attend(hidden, start.position, key_value)
         return self._read_final(memory.canvases[-1], start, hidden)
 
     def _start(self, memory: ImageMemory, query_points: Float[Tensor, "B K 2"]) -> Start:
         query_points = query_points.to(location_dtype(memory.levels[0]))
-        reference_points = pixels_to_levels(query_points, self.config.resolved_alignment)
+        reference_points = pixels_to_levels(query_points, self.config.alignment)
         reads = level_reads(reference_points, [(level.shape[-2], level.shape[-1]) for level in memory.levels])
         hidden, position = self.seed(memory.levels, reads, query_points, memory.image_size)
         return Start(hidden, position, reference_points, reads[CANVAS_LEVEL])
@@ -264,7 +254,7 @@ class Decoder(nn.Module):
         height, width = canvas.shape[-2:]
         config = self.config
         points = start.reference_points[:, :, CANVAS_LEVEL]
-        return canvas_places(points, height, width, config.canvas_reduction, config.resolved_alignment, query_mask)
+        return canvas_places(points, height, width, config.canvas_write, config.alignment, query_mask)
 
     def _read_final(
         self, canvas: Float[Tensor, "B D H W"], start: Start, hidden: Float[Tensor, "B K D"]
@@ -275,8 +265,8 @@ class Decoder(nn.Module):
         self, memory: ImageMemory, reference_points: Float[Tensor, "B K L 2"]
     ) -> Iterator[tuple[DecoderLayer, tuple]]:
         sources: list[tuple] = [(reference_points, memory.values)] * len(self.deformable_layers)
-        sources += zip(memory.l3_keys, memory.l3_values, strict=True)
-        sources += zip(memory.l4_keys, memory.l4_values, strict=True)
+        sources += [(KeyValue(*of_layer),) for of_layer in zip(memory.l3_keys, memory.l3_values, strict=True)]
+        sources += [(KeyValue(*of_layer),) for of_layer in zip(memory.l4_keys, memory.l4_values, strict=True)]
         return zip(self.layers(), sources, strict=True)
 
 

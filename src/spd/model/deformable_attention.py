@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention: each head reads a few points per level (plan 6.2; Zhu et al. 2021)."""
+"""Multi-scale deformable attention: each head reads a few points per level (Zhu et al. 2021)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spd import native
-from spd.config import OffsetUnit
-from spd.coordinates import location_dtype, read_bilinear
+from spd.coordinates import RowSum, location_dtype, read_bilinear
 from spd.model.attention import RESIDUAL_GAIN, initialise_linear
-from spd.model.packed_linear import linear
 from spd.model.value_table import ValueTable, bilinear_samples
-from spd.weighted_rows import weighted_rows
+from spd.variant import OffsetUnit
+from spd.weighted_rows import WeightedRows, weighted_rows
 
 
 def deformable_read(
     values: ValueTable,
     sampling_cells: Float[Tensor, "B K M L P 2"],
     attention_weights: Float[Tensor, "B K M L P"],
+    sum_rows: RowSum = weighted_rows,
 ) -> Float[Tensor, "B K D"]:
     """Σ over levels l and points p of weight · V_l(cell), each head in its own channels.
 
@@ -29,6 +28,7 @@ def deformable_read(
         values: the value maps, D = M·d with head-major channels.
         sampling_cells: xy of every sample in the cells of its level; reads clamp to the border.
         attention_weights: the weight of every sample.
+        sum_rows: see :data:`spd.coordinates.RowSum`.
 
     Returns:
         The heads' sums side by side.
@@ -37,7 +37,7 @@ def deformable_read(
     samples = bilinear_samples(values, sampling_cells, attention_weights)
     # A row is a cell of one head, (B, N, M) in this order.
     table = values.rows.unflatten(2, (num_heads, -1)).flatten(0, 2)
-    read = weighted_rows(table, samples.rows.flatten(0, 2), samples.weights.flatten(0, 2))
+    read = sum_rows(table, samples.rows.flatten(0, 2), samples.weights.flatten(0, 2))
     return read.view(batch, num_queries, values.rows.shape[2])
 
 
@@ -46,9 +46,9 @@ def deformable_read_reference(
     sampling_cells: Float[Tensor, "B K M L P 2"],
     attention_weights: Float[Tensor, "B K M L P"],
 ) -> Float[Tensor, "B K D"]:
-    """:func:`deformable_read` as the plan writes it, one head, level and point at a time; slow, to be compared with.
+    """:func:`deformable_read` as plan v14 writes it, one head, level and point at a time; slow, to be compared with.
 
-    Reads the whole map at the point and takes the head's slice of it (plan 6.2.1, step 4).
+    Reads the whole map at the point and takes the head's slice of it.
     """
     _, _, num_heads, num_levels, num_points, _ = sampling_cells.shape
     head_width = value_maps[0].shape[1] // num_heads
@@ -109,6 +109,7 @@ class DeformableAttention(nn.Module):
             self.register_buffer("fixed_offsets", ring_offsets(num_heads, num_levels, num_points), persistent=False)
         self.attention_weights = nn.Linear(embed_dim, samples)
         self.output = nn.Linear(embed_dim, embed_dim)
+        self.sum_rows = WeightedRows()
         self._initialise()
 
     def _initialise(self) -> None:
@@ -127,8 +128,6 @@ class DeformableAttention(nn.Module):
         hidden: Float[Tensor, "B K D"],
         reference_points: Float[Tensor, "B K L 2"],
         values: ValueTable,
-        *,
-        added: Float[Tensor, "B K D"] | None = None,
     ) -> Float[Tensor, "B K D"]:
         """What each query reads, projected.
 
@@ -136,16 +135,13 @@ class DeformableAttention(nn.Module):
             hidden: normalised queries.
             reference_points: the queries in the cells of each level.
             values: the value maps.
-            added: to what is returned.
         """
         offsets = self.offsets_in_cells(hidden, values)
         num_heads, num_levels, num_points = self.shape
         logits = self.attention_weights(hidden).unflatten(-1, (num_heads, num_levels * num_points))
-        if native.serves(values.rows, values.rows.shape[2] // num_heads):
-            return linear(self.output, native.deformable_read(*values, reference_points, offsets, logits), added=added)
         cells = reference_points[:, :, None, :, None, :] + offsets
         weights = logits.softmax(-1).unflatten(-1, (num_levels, num_points))
-        return linear(self.output, deformable_read(values, cells, weights), added=added)
+        return self.output(deformable_read(values, cells, weights, self.sum_rows))
 
     def offsets_in_cells(self, hidden: Float[Tensor, "B K D"], values: ValueTable) -> Float[Tensor, "B K M L P 2"]:
         """xy steps from the query to its samples, in cells of each level."""

@@ -1,16 +1,16 @@
-"""From a query's last state to its log depth; and the dense heads that help training (plan 6.6, 7.2)."""
+"""From a query's last state to its log depth; and the dense heads that help training."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from spd.coordinates import location_dtype
 from spd.model.attention import initialise_linear
-from spd.model.packed_linear import linear
 
 INITIAL_DEPTH_M = 2.5
 """About the median depth of NYU Depth V2: where predictions start."""
@@ -41,7 +41,10 @@ class DepthHead(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B K"]:
         """Log depth in log metres, float32 at least."""
-        wide = linear(self.hidden, hidden, gelu=True)
+        return self.scaled(F.gelu(self.hidden(hidden)))
+
+    def scaled(self, wide: Float[Tensor, "B K W"]) -> Float[Tensor, "B K"]:
+        """The last layer of the MLP, and its scale."""
         # Written out, since autocast would round a linear layer's answer: around a log depth of 1 bfloat16 has steps
         # of 0.4 to 0.8 %, and thousands of points would share a hundred depths.
         dtype = location_dtype(wide)

@@ -15,7 +15,6 @@ from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 
 from spd.model.encoder import Encoder, PretrainedWeights, create_backbone, first_line
-from spd.model.inverted_residual import convolve, replace_inverted_residuals
 
 _LICENCE = "apache-2.0"
 _NAME = re.compile(r"tf_efficientnet_lite(\d)(\..+)?")
@@ -51,7 +50,6 @@ class EfficientNetLiteEncoder(Encoder):
         for unused in ("conv_head", "bn2", "global_pool", "classifier"):
             setattr(backbone, unused, nn.Identity())
         del backbone.blocks[_BLOCKS_OF_STAGES[num_stages - 1][-1] + 1 :]
-        replace_inverted_residuals(backbone.blocks)
         super().__init__(backbone, channels[:num_stages])
 
     @classmethod
@@ -62,13 +60,13 @@ class EfficientNetLiteEncoder(Encoder):
     def stages(self) -> Sequence[Callable[[Tensor], Tensor]]:
         """The stem belongs to the first."""
         backbone = self.backbone
-        first, *others = [backbone.blocks[of[0] : of[-1] + 1] for of in _BLOCKS_OF_STAGES[: len(self.channels)]]
-        convolution, norm = backbone.conv_stem, backbone.bn1
-        assert isinstance(convolution, nn.Conv2d)
-        assert isinstance(norm, (nn.BatchNorm2d, nn.Identity))
-        norm = norm if isinstance(norm, nn.BatchNorm2d) else None
-        # The first block begins with the stem's ReLU6, as all others do with that of their own.
-        return (lambda images: first(convolve(convolution, norm, images)), *others)
+        first, *others = self.groups()
+        # timm's norm includes the activation.
+        return (lambda images: first(backbone.bn1(backbone.conv_stem(images))), *others)
+
+    def groups(self) -> list[nn.Module]:
+        """The blocks of each stage."""
+        return [self.backbone.blocks[of[0] : of[-1] + 1] for of in _BLOCKS_OF_STAGES[: len(self.channels)]]
 
     def load_pretrained(self) -> PretrainedWeights:
         """Copy the official weights into the backbone: of the package of the extra ``lite``, else of timm's hub.

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from spd.config import Alignment
 from spd.model.attention import MapTransformer
+from spd.variant import Alignment
 
 ATTENDED_STAGE = 3
-"""The stage whose output passes self-attention before the next one (plan 4.1)."""
+"""The stage whose output passes self-attention before the next one."""
 
 PixelStatistics = tuple[float, float, float]
 

@@ -1,15 +1,13 @@
-"""Everything that is computed once per image: the plan's "pre-compute" (plan 5)."""
+"""Everything that is computed once per image."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from spd.coordinates import CANVAS_LEVEL
 from spd.model.attention import initialise_linear, split_heads
-from spd.model.packed_linear import linear
 from spd.model.value_table import ValueTable
 
 
@@ -46,14 +44,10 @@ class ImageMemory(NamedTuple):
 
 
 class PointwiseConv2d(nn.Conv2d):
-    """A 1×1 convolution as a linear layer over the channels: its map lies channel-last, to be read by rows."""
+    """A 1×1 convolution: a linear layer of every cell."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 1)
-
-    def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
-        """Every cell by itself."""
-        return linear(self, input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class KeyValueProjections(nn.Module):

@@ -1,4 +1,4 @@
-"""From the encoder's four maps to L1...L4 (plan 4.2, 4.3)."""
+"""From the encoder's four maps to L1...L4."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -59,7 +58,7 @@ class DepthNetwork(nn.Module, ABC):
                 f"{config.architecture}"
             )
         encoder = create_encoder(config.encoder, num_stages)
-        self.config = config if config.alignment else replace(config, alignment=encoder.alignment)
+        self.config = config.with_alignment(encoder.alignment)
         self.encoder = encoder
         self.intervals = None
         # Constants of the encoder, not weights: they are not saved.

@@ -1,4 +1,4 @@
-"""B1: a query's first state, from the four levels at its pixel and where that pixel is (plan 6.1)."""
+"""A query's first state, from the four levels at its pixel and where that pixel is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from spd.coordinates import BilinearReads, read_cells
 from spd.model.attention import initialise_linear
+from spd.weighted_rows import WeightedRows
 
 
 class FourierCode(nn.Module):
@@ -42,6 +43,7 @@ class QuerySeed(nn.Module):
         self, neck_channels: Sequence[int], embed_dim: int, fourier_bands: int, fourier_lowest_octave: int
     ) -> None:
         super().__init__()
+        self.sum_rows = WeightedRows()
         self.code = FourierCode(fourier_bands, fourier_lowest_octave)
         code_size = 4 * fourier_bands
         self.project = nn.Linear(sum(neck_channels) + code_size, embed_dim)
@@ -65,5 +67,5 @@ class QuerySeed(nn.Module):
             image_size: (height, width) before padding.
         """
         code = self.code(query_points, image_size).to(levels[0].dtype)
-        centre = [read_cells(level, at_query) for level, at_query in zip(levels, reads, strict=True)]
+        centre = [read_cells(level, at_query, self.sum_rows) for level, at_query in zip(levels, reads, strict=True)]
         return self.norm(self.project(torch.cat((*centre, code), dim=-1))), self.position(code)

@@ -1,4 +1,4 @@
-"""The spatial canvas: a map at L3's resolution that the queries read, write and smooth in every layer (plan 6.5)."""
+"""The spatial canvas: a map at L3's resolution that the queries read, write and smooth in every layer."""
 
 from __future__ import annotations
 
@@ -8,21 +8,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from spd import native
-from spd.config import Alignment, CanvasSource, CanvasWrite
 from spd.coordinates import (
     BilinearReads,
     as_table,
     first_rows,
-    location_dtype,
     nearest_cell,
     read_cells,
     surrounding_cells,
 )
-from spd.exporting import is_exporting
 from spd.model.attention import RESIDUAL_GAIN, initialise_linear
-from spd.model.packed_linear import is_watched
-from spd.model.precision import product_dtype
+from spd.variant import Alignment, CanvasSource, CanvasWrite
+from spd.weighted_rows import WeightedRows
 
 
 class CanvasPlaces(NamedTuple):
@@ -100,14 +96,14 @@ def write_to_cells(
         places: the cells that each query writes to.
         written: what it writes.
     """
-    written = _unmasked(written, places).to(canvas.dtype)
+    written = unmasked(written, places).to(canvas.dtype)
     shares = written.unsqueeze(2) * places.shares.to(canvas.dtype).unsqueeze(-1)
     # Gathered apart: of sums into the canvas itself, PyTorch 2.14 compiles ones that write over a canvas that is kept.
     received = torch.zeros_like(as_table(canvas)).index_add_(0, places.rows.flatten(), shares.flatten(0, 2))
     return canvas + received.view(canvas.shape[0], *canvas.shape[2:], -1).permute(0, 3, 1, 2)
 
 
-def _unmasked(written: Float[Tensor, "B K D"], places: CanvasPlaces) -> Float[Tensor, "B K D"]:
+def unmasked(written: Float[Tensor, "B K D"], places: CanvasPlaces) -> Float[Tensor, "B K D"]:
     """Zeros where nothing is written, whatever the query holds: 0 · inf is no number."""
     if places.query_mask is None:
         return written
@@ -145,6 +141,7 @@ class SpatialCanvas(nn.Module):
         self.write_projection = nn.Linear(embed_dim, embed_dim, bias=False)
         self.smooth = CanvasSmoother(embed_dim)
         self.final_projection = nn.Linear(embed_dim, embed_dim, bias=False)
+        self.sum_rows = WeightedRows()
         initialise_linear(self.write_projection, self.final_projection, gain=RESIDUAL_GAIN)
 
     def write(
@@ -154,12 +151,7 @@ class SpatialCanvas(nn.Module):
         hidden: Float[Tensor, "B K D"],
     ) -> Float[Tensor, "B D H W"]:
         """F⁽ⁿ⁻¹⁾ to F⁽ⁿ⁾: write the queries' states, then smooth."""
-        written = self.write_projection(hidden)
-        if is_watched(self.smooth) or not native.serves(canvas, canvas.shape[1]):
-            return self.smooth(write_to_cells(canvas, places, written))
-        cells, convolutions = canvas.permute(0, 2, 3, 1), self.smooth.parameters()
-        stepped = native.canvas_step(cells, _unmasked(written, places), places.rows, places.shares, *convolutions)
-        return stepped.permute(0, 3, 1, 2)
+        return self.smooth(write_to_cells(canvas, places, self.write_projection(hidden)))
 
     def read_final(
         self,
@@ -167,8 +159,8 @@ class SpatialCanvas(nn.Module):
         reads: BilinearReads,
         hidden: Float[Tensor, "B K D"],
     ) -> Float[Tensor, "B K D"]:
-        """h + W_final · F⁽⁷⁾(q), what the depth head sees (plan 6.5.3)."""
-        return hidden + self.final_projection(read_cells(canvas, reads).to(hidden.dtype))
+        """h + W_final · F⁽⁷⁾(q), what the depth head sees."""
+        return hidden + self.final_projection(read_cells(canvas, reads, self.sum_rows).to(hidden.dtype))
 
 
 class CanvasAccess(nn.Module):
@@ -183,6 +175,7 @@ class CanvasAccess(nn.Module):
         self.norm = nn.LayerNorm(embed_dim)
         self.gate = nn.Linear(embed_dim, 1)
         self.read_projection = nn.Linear(embed_dim, embed_dim, bias=False)
+        self.sum_rows = WeightedRows()
         # Zero gate weights: every query starts half open, whatever its state.
         nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
@@ -195,18 +188,13 @@ class CanvasAccess(nn.Module):
         reads: BilinearReads,
     ) -> Float[Tensor, "B K D"]:
         """Queries with their gated read of the canvas added."""
-        gate = self._gate(hidden).sigmoid()
-        read = read_cells(canvas, reads).to(hidden.dtype)
+        gate = self.gate_logit(hidden).sigmoid()
+        read = read_cells(canvas, reads, self.sum_rows).to(hidden.dtype)
         return hidden + gate.to(hidden.dtype) * self.read_projection(read)
 
-    def _gate(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B K 1"]:
-        normed = self.norm(hidden)
-        plain = is_exporting() or torch.is_grad_enabled() or is_watched(self.gate)
-        if plain or not (torch.compiler.is_compiling() or product_dtype(normed) == torch.bfloat16):
-            return self.gate(normed)
-        # A compiler joins a sum with the norm before it, and in bfloat16 a product with one column takes longer.
-        dtype = location_dtype(normed)
-        return (normed.to(dtype) * self.gate.weight[0].to(dtype)).sum(-1, keepdim=True) + self.gate.bias.to(dtype)
+    def gate_logit(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B K 1"]:
+        """How far each query's gate is open, before the sigmoid."""
+        return self.gate(self.norm(hidden))
 
     def to_write(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
         """What of the queries' states goes to the canvas."""

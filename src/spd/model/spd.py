@@ -48,7 +48,7 @@ class SPD(DepthNetwork):
         )
         self.decoder = Decoder(config)
         self.depth_head = DepthHead(
-            config.embed_dim, config.head_ratio, learned_scale="depth_scale" not in config.without
+            config.embed_dim, config.head_ratio, learned_scale="depth_scale" not in config.variant.without
         )
         self.scale_head = ScaleHead(config.embed_dim, config.neck_channels[3]) if config.log_std else None
 

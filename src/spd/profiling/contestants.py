@@ -26,6 +26,7 @@ from spd.profiling.latency import Contestant
 from spd.profiling.yolo import YoloName, YoloNetwork
 from spd.runtime.extras import require
 from spd.runtime.torch_runtime import TorchModel
+from spd.weighted_rows import WeightedRows
 
 BenchmarkRuntime: TypeAlias = Literal["torch", "compile", "cudagraphs", "onnx", "openvino"]
 BenchmarkPrecision: TypeAlias = Literal["float32", "bfloat16"]
@@ -63,6 +64,7 @@ class DenseNetwork(nn.Module):
         config = DepthAnythingConfig(backbone_config=backbone, depth_estimation_type="metric", max_depth=20)
         self.network = DepthAnythingForDepthEstimation(config)
         self.image_size = image_size
+        self.sum_rows = WeightedRows()
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
 
@@ -73,7 +75,7 @@ class DenseNetwork(nn.Module):
 
     def decode(self, memory: Float[Tensor, "B 1 H W"], query_points: Float[Tensor, "B K 2"]) -> Float[Tensor, "B K"]:
         """The map at the points."""
-        return read_bilinear(memory, pixels_to_cells(query_points, 1, "center")).squeeze(-1)
+        return read_bilinear(memory, pixels_to_cells(query_points, 1, "center"), self.sum_rows).squeeze(-1)
 
 
 def spd_contestant(

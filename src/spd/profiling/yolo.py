@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spd.coordinates import pixels_to_cells, read_bilinear
+from spd.weighted_rows import WeightedRows
 
 YoloName: TypeAlias = Literal["yolo26n-depth", "yolo26s-depth", "yolo26m-depth", "yolo26l-depth", "yolo26x-depth"]
 
@@ -37,6 +38,7 @@ class YoloNetwork(nn.Module):
         network = _depth_model(name)(f"{name}.yaml", verbose=False)
         self.network = network.eval().fuse(verbose=False).requires_grad_(False)
         self.network.to(memory_format=torch.channels_last)
+        self.sum_rows = WeightedRows()
 
     def encode(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1 H W"]:
         """The map of metres of RGB in [0, 1], its sides multiples of 32."""
@@ -45,7 +47,7 @@ class YoloNetwork(nn.Module):
 
     def decode(self, memory: Float[Tensor, "B 1 H W"], query_points: Float[Tensor, "B K 2"]) -> Float[Tensor, "B K"]:
         """The map at the points."""
-        return read_bilinear(memory, pixels_to_cells(query_points, 1, "center")).squeeze(-1)
+        return read_bilinear(memory, pixels_to_cells(query_points, 1, "center"), self.sum_rows).squeeze(-1)
 
 
 def _depth_model(name: YoloName) -> Any:

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Lock
+from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch._dynamo.config
-import torch._inductor.config
 from torch import Tensor, nn
-from torch._dynamo.exc import BackendCompilerFailed
 from torch.utils._pytree import tree_map_only
 
+from spd.fast.torch_internals import frozen_weights, vary_in_points
 from spd.runtime.graphs import has_log_std
-
-_SETTINGS = Lock()
-
-
-def check_compiler() -> None:
-    """Refuse where PyTorch has no C++ compiler at hand, before anything waits for it.
-
-    Raises:
-        ValueError: there is none.
-    """
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.exc import InvalidCxxCompiler
-
-    try:
-        get_cpp_compiler()
-    except InvalidCxxCompiler as error:
-        raise ValueError("compiling for a CPU needs a C++ compiler such as g++, and none was found") from error
 
 
 def compiled_calls(network: nn.Module, mode: str, *, on_cuda: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -56,16 +35,15 @@ def compiled_calls(network: nn.Module, mode: str, *, on_cuda: bool) -> tuple[Cal
         return encode, decode
 
     def encode_frozen(images: Tensor) -> Any:
-        with _frozen():
+        with frozen_weights():
             return encode(images)
 
     def decode_frozen(memory: Any, query_points: Tensor) -> Any:
         if query_points.shape[1] == 0:
             return answer(memory, query_points)
         if query_points.shape[1] > 1:
-            query_points = query_points.view(query_points.shape)
-            torch._dynamo.mark_dynamic(query_points, 1)
-        with _frozen():
+            query_points = vary_in_points(query_points)
+        with frozen_weights():
             return decode(memory, query_points)
 
     return encode_frozen, decode_frozen
@@ -78,26 +56,3 @@ def _with_memory_of_its_own(call: Callable[..., Any]) -> Callable[..., Any]:
         return tree_map_only(Tensor, torch.clone, call(*arguments))
 
     return run
-
-
-@contextmanager
-def _frozen() -> Iterator[None]:
-    """Settings of the process, that are read while it compiles: one thread at a time may have them.
-
-    As an option of ``torch.compile`` freezing has no effect. Sizes of maps are never taken to vary, whatever was asked
-    before: a program for any size is slower than that for one.
-
-    Raises:
-        ValueError: a program could not be made.
-    """
-    with (
-        _SETTINGS,
-        torch._inductor.config.patch(freezing=True),
-        torch._dynamo.config.patch(automatic_dynamic_shapes=False),
-    ):
-        try:
-            yield
-        except BackendCompilerFailed as error:
-            raise ValueError(
-                f"torch.compile failed; it needs a C++ compiler and Python's headers ({str(error).splitlines()[0]})"
-            ) from error

@@ -18,8 +18,8 @@ from torch.export import Dim, ExportedProgram
 from spd.config import ModelConfig, require_choice
 from spd.coordinates import STRIDES
 from spd.estimate import IntervalFactors
-from spd.model.inverted_residual import with_folded_residuals
 from spd.model.network import DepthNetwork
+from spd.runtime.exportable import exportable
 from spd.runtime.extras import require
 from spd.runtime.graphs import DecodeGraph, EncodeGraph, MemoryLayout, has_log_std, output_names
 from spd.runtime.package import Description, Engine, write_package
@@ -96,7 +96,7 @@ def to_onnx(network: nn.Module, image_size: tuple[int, int]) -> OnnxGraphs:
         network: SPD, or another :class:`spd.predictor.DepthPredictor` that is a module.
         image_size: (height, width) of the images that the first graph will take.
     """
-    network = with_folded_residuals(network)
+    network = exportable(network)
     # Not in inference mode, whose tensors tracing refuses.
     with torch.no_grad():
         images = torch.rand(_EXAMPLE_BATCH, 3, *image_size)

@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from spd.config import require_choice
-from spd.model.inverted_residual import with_folded_residuals
-from spd.runtime.answering import packed, with_bfloat16_weights
+from spd.fast import quicken
 
 TorchMode = Literal["eager", "compile", "cudagraphs"]
 TorchPrecision = Literal["float32", "bfloat16"]
@@ -25,19 +24,16 @@ class TorchModel:
         mode: ``compile`` compiles at the first calls, which then take about a minute: see
             :func:`spd.runtime.compiled.compiled_calls`. ``cudagraphs`` also records the kernels, so that they start at
             once.
-        precision: ``bfloat16`` runs products in it by autocast, on a copy whose weights are in it already; locations,
+        precision: ``bfloat16`` runs products in it by autocast, with weights that are in it already; locations,
             sums and answers stay float32.
     """
 
     def __init__(self, network: nn.Module, mode: TorchMode = "eager", precision: TorchPrecision = "float32") -> None:
         require_choice("mode", mode, get_args(TorchMode))
         require_choice("precision", precision, get_args(TorchPrecision))
-        network = with_folded_residuals(network)
-        if precision == "bfloat16":
-            network = with_bfloat16_weights(network)
         self.source = network
-        """With the weights as they are, before :func:`spd.runtime.answering.packed` lays them out."""
-        self.network = network = packed(network)
+        """As it was given: plain, to save and to export."""
+        self.network = network = quicken(network, "answer", precision)
         self.device = next(network.parameters()).device
         self.mode: TorchMode = mode
         self.precision: TorchPrecision = precision
@@ -47,10 +43,11 @@ class TorchModel:
         self._encode: Callable[..., Any] = network.encode  # type: ignore[assignment]
         self._decode: Callable[..., Any] = network.decode  # type: ignore[assignment]
         if mode != "eager":
-            from spd.runtime.compiled import check_compiler, compiled_calls
+            from spd.fast.torch_internals import require_cpp_compiler
+            from spd.runtime.compiled import compiled_calls
 
             if not on_cuda:
-                check_compiler()
+                require_cpp_compiler()
             kind = "reduce-overhead" if mode == "cudagraphs" else "default"
             self._encode, self._decode = compiled_calls(network, kind, on_cuda=on_cuda)
 

@@ -30,7 +30,8 @@ from spd.files import write_files
 from spd.runtime.loading import load
 from spd.train_config import DataConfig, LossConfig, OptimizerConfig, TrainConfig
 from spd.training.run import train
-from spd.training.studies import AblationProtocol, Study, Variant
+from spd.training.studies import AblationProtocol, Change, Study
+from spd.variant import Variant
 
 
 class Row(NamedTuple):
@@ -67,6 +68,7 @@ def row_config(row: Row, study: Study, protocol: AblationProtocol, root: Path, o
     variant = study.variants[row.variant]
     # The mode is named, so that rows mean the same whatever the presets' own becomes.
     settings = {"interaction": "joint", "dropout": 0.0, "train_size": protocol.size, **variant.model}
+    settings["variant"] = Variant(**variant.variant)
     model = ModelConfig.preset(protocol.preset, **settings)
     loss = replace(LossConfig(), **variant.loss)
     num_queries = protocol.num_queries
@@ -154,7 +156,7 @@ def run_row(row: Row, study: Study, protocol: AblationProtocol, root: Path, fold
     )
 
 
-def _asked(checkpoint: Path, variant: Variant) -> EncodesImages:
+def _asked(checkpoint: Path, variant: Change) -> EncodesImages:
     """The trained weights, asked as the variant says."""
     if variant.asked == "anchored":
         with warnings.catch_warnings():

@@ -86,8 +86,9 @@ class Watch(pl.Callback):
     ) -> None:
         assert isinstance(pl_module, SPDModule)
         self._due = (trainer.global_step + 1) % self.log_every == 0
-        if self._due and isinstance(pl_module.model, SPD):
-            self._probe = DecoderProbe(pl_module.model.decoder)
+        network = pl_module.running()
+        if self._due and isinstance(network, SPD):
+            self._probe = DecoderProbe(network.decoder)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -18,6 +18,7 @@ from spd.data.batches import TrainingBatch
 from spd.data.datamodule import RGBDDataModule
 from spd.evaluation.alignment import scale_by_median
 from spd.evaluation.metrics import compute_metrics
+from spd.fast import quicken
 from spd.model.depth_head import DenseAuxiliaryHeads
 from spd.model.encoder import Encoder
 from spd.model.network import DepthNetwork
@@ -58,6 +59,17 @@ class SPDModule(pl.LightningModule):
         # They teach L2 and L3, which only SPD has.
         channels = config.model.neck_channels
         self.auxiliary_heads = DenseAuxiliaryHeads(*channels[1:3]) if isinstance(self.model, SPD) else None
+        self._quick: tuple[DepthNetwork, ...] = ()
+
+    def running(self) -> DepthNetwork:
+        """What a step calls: the quick network around the parameters of :attr:`model`.
+
+        It is made at the first call, when the parameters are on their device, and is no part of this module: what is
+        saved, averaged and optimised is the plain one. In a tuple, since a module as an attribute becomes a part.
+        """
+        if not self._quick:
+            self._quick = (quicken(self.model, "train"),)
+        return self._quick[0].train(self.model.training)
 
     def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
         """Seed dropout by (seed, step, rank): a run that continues draws what the unbroken run would have drawn."""
@@ -65,9 +77,10 @@ class SPDModule(pl.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
-        memory, anchors = self.model.encode_with_anchors(batch.images)
-        states = self.model.decode_states(memory, batch.query_points, batch.query_mask)
-        log_depth = self.model.depth_head(states)
+        network = self.running()
+        memory, anchors = network.encode_with_anchors(batch.images)
+        states = network.decode_states(memory, batch.query_points, batch.query_mask)
+        log_depth = network.depth_head(states)
         weights = self.config.loss
         lam = weights.silog_lambda
         true_log_depth = batch.query_depth_m.log()
@@ -115,7 +128,7 @@ class SPDModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
-        depth_m = self.model(batch.images, batch.query_points, batch.query_mask)
+        depth_m = self.running()(batch.images, batch.query_points, batch.query_mask)
         silog = silog_loss(
             depth_m.log(), batch.query_depth_m.log(), batch.query_mask, self.config.loss.silog_lambda
         ).per_image

@@ -14,6 +14,7 @@ from spd.files import remove_leftovers, require_free_or_own, write_files
 from spd.train_config import TrainConfig
 from spd.training.saving import RESUME_FILE, read_state
 from spd.training.surroundings import is_first_process
+from spd.variant import with_nested_variant
 
 CONFIG_FILE = "train.json"
 # What may change between a run and its continuation without changing what is learnt.
@@ -117,14 +118,17 @@ def _read_config(stored: Path) -> dict[str, Any]:
     defaults = _as_json(TrainConfig())
     try:
         config = json.loads(stored.read_text("utf-8"))
+        config["model"] = with_nested_variant(config["model"])
         filled = {name: _filled_up(config.get(name, value), value) for name, value in defaults.items()}
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{stored} is not the configuration of a run: {error}") from None
     return {**config, **filled}
 
 
 def _filled_up(value: Any, default: Any) -> Any:
-    return {**default, **value} if isinstance(default, dict) else value
+    if not isinstance(default, dict):
+        return value
+    return {**value, **{name: _filled_up(value.get(name, of), of) for name, of in default.items()}}
 
 
 def _fixed_differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

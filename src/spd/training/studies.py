@@ -6,21 +6,24 @@ A variant changes one thing of its study's baseline, or asks the baseline's weig
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from spd.evaluation.protocol import PROTOCOL_VERSION
+from spd.variant import PLAN_V14
 
 StudyName = Literal["choices", "interaction"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variant:
+class Change:
     """One change of the baseline; each mapping is of fields to their new values."""
 
     question: str
     """What it does; in brackets what the baseline does instead."""
     model: Mapping[str, Any] = field(default_factory=dict)
+    variant: Mapping[str, Any] = field(default_factory=dict)
+    """Of the model's ``variant``."""
     data: Mapping[str, Any] = field(default_factory=dict)
     loss: Mapping[str, Any] = field(default_factory=dict)
     weights_of: str | None = None
@@ -55,7 +58,7 @@ class AblationProtocol:
 class Study:
     """A question that takes a table of its own."""
 
-    variants: Mapping[str, Variant]
+    variants: Mapping[str, Change]
     """By name; the baseline first."""
     protocol: AblationProtocol
     """What it takes unless told otherwise."""
@@ -74,62 +77,59 @@ class Study:
         return tuple(name for name, variant in self.variants.items() if variant.weights_of == trained)
 
 
-_CHOICES: Mapping[str, Variant] = {
-    "baseline": Variant(question="the defaults"),
-    "fixed-offsets": Variant(
-        question="deformable points at fixed offsets (learned)", model={"without": ("learned_offsets",)}
+_CHOICES: Mapping[str, Change] = {
+    "baseline": Change(question="the defaults"),
+    "fixed-offsets": Change(
+        question="deformable points at fixed offsets (learned)",
+        variant={"without": ("learned_offsets",)},
     ),
-    "no-query-attention": Variant(question="no attention between queries", model={"without": ("query_attention",)}),
-    "no-canvas": Variant(question="no canvas", model={"without": ("canvas",)}),
-    "no-auxiliary-loss": Variant(question="no dense auxiliary loss", loss={"auxiliary_weight": 0.0}),
-    "no-depth-scale": Variant(question="no learned depth scale", model={"without": ("depth_scale",)}),
-    "canvas-sum": Variant(question="canvas adds the sum of a cell (mean)", model={"canvas_write": "sum"}),
-    "canvas-normed": Variant(question="LN(h) goes to the canvas (h)", model={"canvas_source": "normed"}),
-    "corner": Variant(question="alignment corner (center)", model={"alignment": "corner"}),
-    "half-period": Variant(
-        question="Fourier code from half a period on (a whole one)", model={"fourier_lowest_octave": -1}
+    "no-query-attention": Change(question="no attention between queries", variant={"without": ("query_attention",)}),
+    "no-canvas": Change(question="no canvas", variant={"without": ("canvas",)}),
+    "no-auxiliary-loss": Change(question="no dense auxiliary loss", loss={"auxiliary_weight": 0.0}),
+    "no-depth-scale": Change(question="no learned depth scale", variant={"without": ("depth_scale",)}),
+    "canvas-sum": Change(question="canvas adds the sum of a cell (mean)", variant={"canvas_write": "sum"}),
+    "canvas-normed": Change(question="LN(h) goes to the canvas (h)", variant={"canvas_source": "normed"}),
+    "corner": Change(question="alignment corner (center)", variant={"alignment": "corner"}),
+    "half-period": Change(
+        question="Fourier code from half a period on (a whole one)",
+        variant={"fourier_lowest_octave": -1},
     ),
-    "log-uniform-k": Variant(
+    "log-uniform-k": Change(
         question="K log-uniform in a quarter to four times K (fixed)", data={"query_schedule": "log_uniform"}
     ),
-    "edges": Variant(question="30 % of the points on depth edges (uniform)", data={"edge_fraction": 0.3}),
-    "normalized-offsets": Variant(
-        question="offsets in [-1, 1] of the whole map (in cells)", model={"offset_unit": "normalized"}
+    "edges": Change(question="30 % of the points on depth edges (uniform)", data={"edge_fraction": 0.3}),
+    "normalized-offsets": Change(
+        question="offsets in [-1, 1] of the whole map (in cells)", variant={"offset_unit": "normalized"}
     ),
-    "strong-augmentation": Variant(
+    "strong-augmentation": Change(
         question="zoom 0.65-1.5, colour ±40 % (0.8-1.2, ±20 %)",
         data={"zoom": (0.65, 1.5), "color_jitter": (0.4, 0.4, 0.4, 0.1)},
     ),
-    "plan-v14": Variant(
+    "plan-v14": Change(
         question="the plan to the letter: sum, corner, offsets of the whole map",
-        model={
-            "canvas_write": "sum",
-            "alignment": "corner",
-            "offset_unit": "normalized",
-            "canvas_source": "hidden",
-            "fourier_lowest_octave": 0,
-        },
+        variant=asdict(PLAN_V14),
     ),
 }
 
-_INTERACTION: Mapping[str, Variant] = {
-    "joint": Variant(question="points write to one canvas and attend to each other"),
-    "joint-bilinear": Variant(
-        question="joint; writes to the four cells around a point (to its own)", model={"canvas_write": "bilinear"}
+_INTERACTION: Mapping[str, Change] = {
+    "joint": Change(question="points write to one canvas and attend to each other"),
+    "joint-bilinear": Change(
+        question="joint; writes to the four cells around a point (to its own)",
+        variant={"canvas_write": "bilinear"},
     ),
-    "joint-edges": Variant(question="joint; 30 % of the points on depth edges (uniform)", data={"edge_fraction": 0.3}),
-    "joint-with-grid": Variant(
+    "joint-edges": Change(question="joint; 30 % of the points on depth edges (uniform)", data={"edge_fraction": 0.3}),
+    "joint-with-grid": Change(
         question="the baseline's weights, asked with the anchors' grid as further points",
         weights_of="joint",
         asked="with a support grid",
     ),
-    "joint-as-anchored": Variant(
+    "joint-as-anchored": Change(
         question="the baseline's weights, asked as anchored", weights_of="joint", asked="anchored"
     ),
-    "anchored": Variant(question="anchored, stride 32", model={"interaction": "anchored"}),
-    "anchored-16": Variant(question="anchored, stride 16", model={"interaction": "anchored", "anchor_stride": 16}),
-    "anchored-64": Variant(question="anchored, stride 64", model={"interaction": "anchored", "anchor_stride": 64}),
-    "anchored-unsupervised": Variant(
+    "anchored": Change(question="anchored, stride 32", model={"interaction": "anchored"}),
+    "anchored-16": Change(question="anchored, stride 16", model={"interaction": "anchored", "anchor_stride": 16}),
+    "anchored-64": Change(question="anchored, stride 64", model={"interaction": "anchored", "anchor_stride": 64}),
+    "anchored-unsupervised": Change(
         question="anchored, stride 32, no loss on anchors",
         model={"interaction": "anchored"},
         loss={"anchor_weight": 0.0},

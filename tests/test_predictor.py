@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 import subprocess
 import sys
@@ -18,9 +19,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
-from spd.camera import Intrinsics
+from spd.camera import Camera, Intrinsics
 from spd.checkpoint import save
-from spd.config import ModelConfig
+from spd.config import ModelConfig, Variant
 from spd.data.rgbd import RGBDSample
 from spd.data.transforms import EvalTransform
 from spd.inputs import as_pixels, check_points, model_size
@@ -226,7 +227,7 @@ class TestCamera:
         sample = RGBDSample(torch.from_numpy(image).permute(2, 0, 1), torch.full((48, 80), 3.0), camera)
         canonical = EvalTransform(model=CONFIG)(sample).depth_m[0, 0].item()
         scene = with_model(ImageReader(), focal_length=CONFIG.canonical_focal_length).encode(image, intrinsics=camera)
-        assert canonical * scene.depth_scale == pytest.approx(3.0, rel=1e-6)
+        assert canonical * scene._depth_scale == pytest.approx(3.0, rel=1e-6)
 
     def test_lift_by_hand(self) -> None:
         image = np.zeros((48, 100, 3), np.uint8)
@@ -249,6 +250,45 @@ class TestCamera:
     def test_what_is_no_camera(self, intrinsics: Any, image: np.ndarray) -> None:
         with pytest.raises(ValueError, match=r"intrinsics must be four|focal lengths must be positive"):
             with_model(Untouchable()).encode(image, intrinsics=intrinsics)
+
+
+class TestWhereTheCameraComesFrom:
+    @pytest.fixture
+    def photo(self, tmp_path: Path) -> Path:
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0xA405] = 26
+        Image.new("RGB", (80, 60), (90, 20, 30)).save(tmp_path / "photo.jpg", exif=exif)
+        return tmp_path / "photo.jpg"
+
+    def test_every_source_says_so(self, photo: Path) -> None:
+        predictor = with_model(ImageReader(), focal_length=80.0)
+        camera = Camera.from_exif(photo)
+        exif, assumed = predictor.encode(photo), predictor.encode(photo, camera="assumed")
+        given = predictor.encode(photo, camera=camera.intrinsics)
+        sources = [scene.camera_source for scene in (exif, assumed, given)]
+        assert sources == ["exif", "assumed", "given"]
+        assert exif([(3, 2)]) == given([(3, 2)]) != assumed([(3, 2)])
+        assert predictor(photo, [(3, 2)], camera="assumed") == assumed([(3, 2)])
+
+    def test_pixels_alone_tell_no_camera(self, photo: Path) -> None:
+        """What evaluation passes: it never reads EXIF."""
+        scene = with_model(ImageReader(), focal_length=80.0).encode(as_pixels(photo))
+        assert scene.camera_source == "assumed"
+
+    def test_the_assumed_camera_changes_no_depth(self, image: np.ndarray) -> None:
+        predictor = with_model(ImageReader(), focal_length=80.0)
+        scene = predictor.encode(image)
+        assert scene.camera is not None
+        again = predictor.encode(image, camera=scene.camera.intrinsics)
+        np.testing.assert_allclose(again([(5, 6)]), scene([(5, 6)]), rtol=1e-6)
+
+    def test_two_names_at_once(self, image: np.ndarray) -> None:
+        with pytest.raises(ValueError, match="two names of one thing"):
+            with_model(Untouchable()).encode(image, camera=(90, 90, 4, 2), intrinsics=(90, 90, 4, 2))
+
+    def test_millimetres_are_warned_of(self, image: np.ndarray) -> None:
+        with pytest.warns(UserWarning, match="the camera's fx=4.2 is implausible .* not millimetres"):
+            with_model(ImageReader()).encode(image, camera=(4.2, 4.2, 39.5, 23.5))
 
 
 class TestPoints:
@@ -381,8 +421,35 @@ class TestImages:
             with_model(Untouchable()).encode(array)
 
     def test_what_is_no_image(self) -> None:
-        with pytest.raises(ValueError, match="image must be a path, a PIL image or a uint8 array, got Tensor"):
-            as_pixels(torch.zeros(3, 48, 80))
+        with pytest.raises(ValueError, match=r"image must be a path, bytes, an open file.* got int"):
+            as_pixels(7)
+
+    @pytest.mark.parametrize("kind", ["bytes", "file", "CHW", "HWC", "float"])
+    def test_other_kinds_of_the_same_image(self, kind: str, image: np.ndarray) -> None:
+        encoded = io.BytesIO()
+        Image.fromarray(image).save(encoded, "PNG")
+        tensor = torch.from_numpy(image)
+        kinds = {
+            "bytes": encoded.getvalue(),
+            "file": io.BytesIO(encoded.getvalue()),
+            "CHW": tensor.permute(2, 0, 1),
+            "HWC": tensor,
+            "float": tensor.permute(2, 0, 1) / 255,
+        }
+        np.testing.assert_array_equal(as_pixels(kinds[kind]), image)
+
+    @pytest.mark.parametrize(
+        ("tensor", "words"),
+        [
+            (torch.zeros(4, 48, 80), "must be \\(3, H, W\\) or \\(H, W, 3\\) RGB, got float32 \\(4, 48, 80\\)"),
+            (torch.full((3, 48, 80), 200.0), "must lie in \\[0, 1\\]"),
+            (torch.full((3, 48, 80), math.nan), "must lie in \\[0, 1\\]"),
+            (torch.zeros(3, 48, 80, dtype=torch.int64), "must be uint8 or float"),
+        ],
+    )
+    def test_tensors_that_are_no_images(self, tensor: Tensor, words: str) -> None:
+        with pytest.raises(ValueError, match=words):
+            as_pixels(tensor)
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (3000, 2), (33, 47)])
     def test_of_any_size(self, predictor: Predictor, size: tuple[int, int]) -> None:

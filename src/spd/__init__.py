@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spd.allocator import keep_freed_memory
-    from spd.camera import Intrinsics, lift
+    from spd.camera import Camera, Intrinsics, lift
     from spd.checkpoint import save
     from spd.config import ModelConfig
     from spd.model.memory import ImageMemory
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SPD",
+    "Camera",
     "ImageMemory",
     "Intrinsics",
     "ModelConfig",
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "Camera": "spd.camera",
     "ImageMemory": "spd.model.memory",
     "Intrinsics": "spd.camera",
     "ModelConfig": "spd.config",

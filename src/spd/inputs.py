@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -13,13 +15,17 @@ from jaxtyping import Float, UInt8
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from spd.camera import Intrinsics
+from spd import camera_sources
+from spd.camera import Camera, Intrinsics, as_camera
 from spd.coordinates import STRIDES
 from spd.data.rgbd import DECODING_ERRORS, read_image, to_rgb
 from spd.files import expanded
 
-ImageLike: TypeAlias = str | Path | Image.Image | np.ndarray
-"""A path, a PIL image, or a uint8 array (H, W, 3) in RGB or (H, W) in grey."""
+ImageLike: TypeAlias = str | Path | bytes | BinaryIO | Image.Image | np.ndarray | torch.Tensor
+"""A path, the bytes of a file, an open file, a PIL image, a uint8 array (H, W, 3) in RGB or (H, W) in grey, or a tensor
+(3, H, W) or (H, W, 3) in RGB, uint8 or float in [0, 1]."""
+CameraLike: TypeAlias = Any
+"""What :func:`spd.camera.as_camera` takes, or the word ``assumed``."""
 Numbers: TypeAlias = ArrayLike | Sequence[Any]
 """What ``np.asarray`` takes; ``ArrayLike`` alone leaves tuples out."""
 
@@ -86,21 +92,95 @@ def check_points(points: Numbers, size: tuple[int, int]) -> Float[np.ndarray, "K
     return query_points
 
 
-def as_pixels(image: object) -> UInt8[np.ndarray, "H W 3"]:
-    """Any image that a user may pass as uint8 RGB.
+class Photo(NamedTuple):
+    """An image that a user passed."""
+
+    pixels: UInt8[np.ndarray, "H W 3"]
+    """RGB."""
+    camera: Camera | None
+    """That its EXIF tags tell of; None where they tell of none, and of arrays."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+def choose_camera(photo: Photo, camera: CameraLike, intrinsics: CameraLike = None) -> Camera | None:
+    """The camera in pixels of the image; None is the one that the model assumes.
+
+    Warns of one whose numbers cannot be pixels of the image.
+
+    Args:
+        photo: the image; its EXIF is used where nothing is given.
+        camera: what a user passed.
+        intrinsics: the same by its other name.
+
+    Raises:
+        ValueError: both are given, it is no camera, or that of an image of another aspect.
+    """
+    if camera is not None and intrinsics is not None:
+        raise ValueError("camera and intrinsics are two names of one thing, got both")
+    value = intrinsics if camera is None else camera
+    if isinstance(value, str) and value == "assumed":
+        return None
+    if value is None:
+        return photo.camera
+    given = as_camera(value)
+    assert given is not None
+    chosen = given.of_image(photo.size)
+    if odd := chosen.implausible():
+        warnings.warn(f"the camera's {odd}", stacklevel=4)
+    return chosen
+
+
+def as_photo(image: object) -> Photo:
+    """Any image that a user may pass as uint8 RGB, and its camera where it names one.
 
     Raises:
         ValueError: it cannot be read, or is an array of another kind.
     """
+    told: list[dict[str, Any] | str] = []
+
+    def look(opened: Image.Image) -> None:
+        told.append(camera_sources.of_pil(opened, displayed=True))
+
     if isinstance(image, str | Path):
-        return read_image(expanded(image))
-    if isinstance(image, Image.Image):
+        pixels = read_image(expanded(image), look=look)
+    elif isinstance(image, bytes | bytearray | memoryview):
+        pixels = read_image(io.BytesIO(image), look=look)
+    elif hasattr(image, "read") and not isinstance(image, Image.Image):
+        pixels = read_image(io.BytesIO(_contents(image)), look=look)
+    elif isinstance(image, Image.Image):
+        told.append(camera_sources.of_pil(image, displayed=False))
         try:
-            return to_rgb(image)
+            pixels = to_rgb(image)
         except DECODING_ERRORS as error:
             raise ValueError(f"cannot read the image: {' '.join(str(error).split())}") from error
+    else:
+        pixels = _array_pixels(_as_array(image) if isinstance(image, torch.Tensor) else image)
+    fields = told[0] if told else ""
+    return Photo(pixels, None if isinstance(fields, str) else Camera(**fields, source="exif"))
+
+
+def _contents(file: Any) -> bytes:
+    contents = file.read()
+    if not isinstance(contents, bytes):
+        raise ValueError(f"an image file must be open for reading bytes, got one that gives {type(contents).__name__}")
+    return contents
+
+
+def as_pixels(image: object) -> UInt8[np.ndarray, "H W 3"]:
+    """:func:`as_photo` without the camera."""
+    return as_photo(image).pixels
+
+
+def _array_pixels(image: object) -> UInt8[np.ndarray, "H W 3"]:
     if not isinstance(image, np.ndarray):
-        raise ValueError(f"image must be a path, a PIL image or a uint8 array, got {type(image).__name__}")
+        raise ValueError(
+            f"image must be a path, bytes, an open file, a PIL image, a uint8 array or a tensor, got "
+            f"{type(image).__name__}"
+        )
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or image.size == 0:
         raise ValueError(f"an image array must be uint8 (H, W, 3) RGB or (H, W) grey, got {image.dtype} {image.shape}")
     # Of subclasses such as np.matrix, which index otherwise.
@@ -109,14 +189,24 @@ def as_pixels(image: object) -> UInt8[np.ndarray, "H W 3"]:
     return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else np.array(image)
 
 
-def as_intrinsics(values: Numbers | None) -> Intrinsics | None:
-    """(fx, fy, cx, cy) as a camera; None stays None."""
-    if values is None:
-        return None
-    numbers = np.asarray(values)
-    if numbers.shape != (4,) or numbers.dtype.kind not in "iuf" or not np.isfinite(numbers).all():
-        raise ValueError(f"intrinsics must be four finite numbers fx, fy, cx, cy, got {values}")
-    camera = Intrinsics(*numbers.tolist())
-    if camera.fx <= 0 or camera.fy <= 0:
-        raise ValueError(f"focal lengths must be positive, got fx={camera.fx}, fy={camera.fy}")
-    return camera
+def _as_array(image: torch.Tensor) -> UInt8[np.ndarray, "H W 3"]:
+    """(3, H, W) or (H, W, 3), uint8 or float in [0, 1]; where both could be meant, channels come first."""
+    what = f"got {str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
+    if image.ndim != 3 or 3 not in (image.shape[0], image.shape[2]):
+        raise ValueError(f"an image tensor must be (3, H, W) or (H, W, 3) RGB, {what}")
+    pixels = image.detach().cpu()
+    pixels = pixels.permute(1, 2, 0) if pixels.shape[0] == 3 else pixels
+    if pixels.is_floating_point():
+        pixels = pixels.float()
+        if not (pixels.numel() and pixels.min() >= 0 and pixels.max() <= 1):
+            raise ValueError(f"a float image tensor must lie in [0, 1], {what} with other values")
+        pixels = (pixels * 255).round().to(torch.uint8)
+    if pixels.dtype != torch.uint8:
+        raise ValueError(f"an image tensor must be uint8 or float in [0, 1], {what}")
+    return pixels.numpy()
+
+
+def as_intrinsics(values: Any) -> Intrinsics | None:
+    """Any camera that a user may pass as its four numbers; None stays None."""
+    camera = as_camera(values)
+    return None if camera is None else camera.intrinsics

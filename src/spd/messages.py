@@ -11,7 +11,7 @@ def one_line(said: object, limit: int | None = None) -> str:
         limit: characters that are kept at most; None keeps all.
 
     Example:
-        >>> one_line(ValueError("  no\n such  file"))
+        >>> one_line(ValueError("  no   such  file "))
         'no such file'
         >>> one_line(KeyError())
         'KeyError'
@@ -23,7 +23,7 @@ def first_line(error: BaseException, limit: int | None = None) -> str:
     """The first line of what an error says, where the others repeat it at length.
 
     Example:
-        >>> first_line(RuntimeError("cannot connect\ntried five times"))
+        >>> first_line(RuntimeError("cannot connect" + chr(10) + "tried five times"))
         'cannot connect'
     """
     lines = str(error).strip().splitlines()

@@ -18,8 +18,9 @@ from spd.checkpoint import save
 from spd.cli.main import main
 from spd.config import ModelConfig
 from spd.model.spd import SPD
-from spd.predictor import Predictor, Scene
+from spd.predictor import Predictor
 from spd.runtime.loading import load
+from spd.scene import Scene
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spd.camera import Intrinsics
+from spd.camera import Intrinsics, odd_focal_length
 from spd.data.rgbd import RGBDDataset
-from spd.data.summary import FRAMES_READ, odd_focal_length, summarize
+from spd.data.summary import FRAMES_READ, summarize
 
 
 def write_set(root: Path, depths: list[np.ndarray], cameras: list[str] | None = None) -> RGBDDataset:

@@ -87,7 +87,6 @@ def run(options: Options) -> None:
     from spd.inputs import check_points
 
     query_points = check_points(points, (height, width))
-    _warn_of_camera(options, width)
     predictor = _load(options)
     if options.dense:
         scene = predictor.encode(image, intrinsics=options.intrinsics)
@@ -118,18 +117,6 @@ def run(options: Options) -> None:
     elif answers or not options.dense:
         rows = [(f"{row['u']:.10g}", f"{row['v']:.10g}", f"{row['depth_m']:.3f}") for row in answers]
         print_table(("u", "v", "depth (m)"), rows)
-
-
-def _warn_of_camera(options: Options, width: int) -> None:
-    """Focal lengths that no camera has are those of other units or of another image."""
-    import warnings
-
-    from spd.data.summary import odd_focal_length
-    from spd.inputs import as_intrinsics
-
-    camera = as_intrinsics(options.intrinsics)
-    if camera is not None and (odd := odd_focal_length(camera, width)):
-        warnings.warn(f"--intrinsics {odd}", stacklevel=2)
 
 
 def _load(options: Options) -> Predictor:

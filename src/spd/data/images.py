@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 import struct
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,31 +21,53 @@ DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Ima
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 
 
-def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+def read_image(
+    source: Path | io.BytesIO, *, look: Callable[[Image.Image], None] | None = None
+) -> UInt8[np.ndarray, "H W 3"]:
     """The image as displayed (EXIF orientation applied), as :func:`to_rgb` makes it RGB.
+
+    Args:
+        source: a path, or the bytes of a file.
+        look: called with the opened image, before anything is made of it.
 
     Raises:
         ValueError: the file is missing, no image, truncated, or of a kind that :func:`to_rgb` refuses.
     """
+    _learn_heic()
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
+            if look is not None:
+                look(image)
             ImageOps.exif_transpose(image, in_place=True)
             return to_rgb(image)
     except DECODING_ERRORS as error:
-        raise ValueError(f"cannot read the image {path}: {_why_unread(path, error)}") from error
+        named = f" {source}" if isinstance(source, Path) else ""
+        raise ValueError(f"cannot read the image{named}: {_why_unread(source, error)}") from error
 
 
-def _why_unread(path: Path, error: BaseException) -> str:
+@lru_cache
+def _learn_heic() -> None:
+    """Pillow reads a phone's HEIC where pillow-heif is installed."""
+    if find_spec("pillow_heif") is not None:
+        import pillow_heif  # pyright: ignore[reportMissingImports]
+
+        pillow_heif.register_heif_opener()
+
+
+def _why_unread(source: Path | io.BytesIO, error: BaseException) -> str:
     """Also of what is no damage: the address of a page, a phone's format."""
-    if match := re.match(r"(https?):/+(.*)", str(path)):
+    if match := re.match(r"(https?):/+(.*)", str(source)):
         return f"{match[1]}://{match[2]} is an address; an image is a file, so download it first"
     try:
-        with path.open("rb") as file:
-            start = file.read(12)
-    except OSError:
+        if isinstance(source, Path):
+            with source.open("rb") as file:
+                start = file.read(12)
+        else:
+            start = source.getvalue()[:12]
+    except (OSError, ValueError):
         start = b""
     if start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS:
-        return "it is HEIC, which Pillow does not read; save it as JPEG or PNG"
+        return "it is HEIC, which Pillow does not read; save it as JPEG or PNG, or pip install 'spd-depth[camera]'"
     return one_line(error)
 
 

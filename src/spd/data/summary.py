@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spd.camera import Intrinsics
+from spd.camera import odd_focal_length
 from spd.data.rgbd import Frame, RGBDDataset, read_depth
 
 FRAMES_READ = 64
@@ -16,8 +16,6 @@ _PIXELS_KEPT = 4096
 _PERCENTILES = (1, 50, 99)
 NEAREST_MEDIAN_M, FARTHEST_MEDIAN_M = 0.05, 300.0
 """A median depth outside these is that of other units."""
-SHORTEST_FOCAL, LONGEST_FOCAL = 0.1, 10.0
-"""Over the image's width: a lens of 157 degrees, and one of 6."""
 
 
 class Summary(NamedTuple):
@@ -89,17 +87,6 @@ def summarize(datasets: Sequence[RGBDDataset]) -> Summary:
         without_camera=sum(frame.intrinsics is None for frame in frames),
         warnings=tuple(_warnings(middle, odd_lenses, frames)),
     )
-
-
-def odd_focal_length(camera: Intrinsics, width: int) -> str | None:
-    """What is implausible about a camera of an image so many pixels wide; None where nothing is."""
-    for name, focal in (("fx", camera.fx), ("fy", camera.fy)):
-        if not SHORTEST_FOCAL * width <= focal <= LONGEST_FOCAL * width:
-            return (
-                f"{name}={focal:g} is implausible for an image {width} pixels wide, expected between "
-                f"{SHORTEST_FOCAL * width:g} and {LONGEST_FOCAL * width:g}: focal lengths are in pixels of the image"
-            )
-    return None
 
 
 def _warnings(median_m: float, odd_lenses: Sequence[str], frames: Sequence[Frame]) -> list[str]:

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spd.config import Alignment
 from spd.coordinates import (
     STRIDES,
     location_dtype,
@@ -20,6 +19,7 @@ from spd.coordinates import (
     resize_points,
     weighted_rows,
 )
+from spd.variant import Alignment
 
 HEIGHT, WIDTH = 64, 96
 

@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spd.config import ModelConfig, OffsetUnit
+from spd.config import ModelConfig
 from spd.model.decoder import Decoder
 from spd.model.deformable_attention import DeformableAttention, deformable_read, deformable_read_reference
 from spd.model.value_table import ValueTable
+from spd.variant import OffsetUnit
 
 HEADS, LEVELS, POINTS = 3, 4, 2
 

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spd.config import Alignment, CanvasSource, CanvasWrite
 from spd.coordinates import bilinear_reads, nearest_cell, pixels_to_cells, read_bilinear
 from spd.model.spatial_canvas import (
     CanvasAccess,
@@ -19,6 +18,7 @@ from spd.model.spatial_canvas import (
     shared_places,
     write_to_cells,
 )
+from spd.variant import Alignment, CanvasSource, CanvasWrite
 
 
 def _one_cell(

@@ -3,6 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What is installed: the package alone, with what training needs, and with all that the tests need.
+CORE := $(VENV)/.core
+TRAIN := $(VENV)/.train
 STAMP := $(VENV)/.installed
 DEMO := demo
 
@@ -14,21 +17,29 @@ help: ## Show this.
 
 setup: $(STAMP) ## Make .venv and install the package with all that its tests need.
 
-$(STAMP): pyproject.toml
+$(CORE): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("spd needs Python 3.10 or newer, got " + sys.version.split()[0] + "; set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=23"
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(TRAIN): $(CORE)
+	$(BIN)/python -m pip install --quiet --editable ".[train]"
+	@touch $@
+
+$(STAMP): $(CORE)
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $@
 
-demo: $(STAMP) ## Depths at points of a bundled room, or of IMAGE=photo.jpg, by the bundled checkpoint (seconds).
+demo: $(CORE) ## Depths at points of a bundled room, or of IMAGE=photo.jpg, by the bundled checkpoint (seconds).
 	@mkdir -p $(DEMO)
 	$(BIN)/spd predict "$(IMAGE)" --grid 5 --overlay $(DEMO)/overlay.png
 	@echo "The picture with its depths: $(DEMO)/overlay.png"
 
 IMAGE := docs/images/room.jpg
 
-demo-train: $(STAMP) ## Rooms, a short training, and depths at points of a room it has not seen (under ten minutes).
+demo-train: $(TRAIN) ## Rooms, a short training, and depths at points of a room it has not seen (under ten minutes).
 	rm -rf $(DEMO)
 	$(BIN)/spd data rooms $(DEMO)/rooms --num 400 --seed 0 --near 0
 	$(BIN)/spd train rooms-atto --data.root $(DEMO)/rooms --output $(DEMO)/model \

@@ -30,7 +30,7 @@ from spd.fast.quicken import QUICK, quick_module
 from spd.model.decoder import DecoderLayer
 from spd.model.spatial_canvas import CanvasAccess, SpatialCanvas
 from spd.model.spd import SPD
-from spd.runtime.torch_runtime import TorchPrecision
+from spd.runtime.torch_runtime import Precision
 
 _METHODS: dict[type[nn.Module], tuple[str, ...]] = {
     DecoderLayer: ("cross_attend", "self_attend"),
@@ -45,7 +45,7 @@ class Options:
     """Options of this script."""
 
     presets: tuple[str, ...] = ("tiny", "lite")
-    precisions: tuple[TorchPrecision, ...] = ("float32", "bfloat16")
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     size: tuple[int, int] = (480, 640)
     """Height and width of the image."""
     num_queries: int = 256
@@ -123,7 +123,7 @@ def _numbers(call: Call) -> int:
     return sum(tensor.numel() for tensor in call.arguments if isinstance(tensor, torch.Tensor))
 
 
-def _times(call: Call, precision: TorchPrecision, rounds: int) -> tuple[float, float]:
+def _times(call: Call, precision: Precision, rounds: int) -> tuple[float, float]:
     plain = getattr(call.module, call.method)
     quick = getattr(quick_module(call.module, "answer", precision), call.method)
     seconds: dict[bool, list[float]] = {False: [], True: []}

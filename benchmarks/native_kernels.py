@@ -24,7 +24,7 @@ from spd.config import Interaction, ModelConfig
 from spd.fast import operators
 from spd.fast.library import library
 from spd.model.spd import SPD
-from spd.runtime.torch_runtime import TorchModel, TorchPrecision
+from spd.runtime.torch_runtime import Precision, TorchModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Options:
 
     presets: tuple[str, ...] = ("tiny",)
     interactions: tuple[Interaction, ...] = ("joint", "anchored")
-    precisions: tuple[TorchPrecision, ...] = ("float32", "bfloat16")
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     size: tuple[int, int] = (480, 640)
     """Height and width of the image."""
     num_queries: tuple[int, ...] = (1, 256)
@@ -76,7 +76,7 @@ def main(options: Options) -> int:
 
 
 def _model(
-    preset: str, interaction: Interaction, precision: TorchPrecision, size: tuple[int, int], kernels: bool
+    preset: str, interaction: Interaction, precision: Precision, size: tuple[int, int], kernels: bool
 ) -> TorchModel:
     if not kernels:
         with operators.disabled():
@@ -100,7 +100,7 @@ def _times(model: TorchModel, images: torch.Tensor, points: dict[int, torch.Tens
 
 
 def _row(
-    variant: tuple[str, Interaction, TorchPrecision], part: str, seconds: dict[tuple[Any, ...], list[float]]
+    variant: tuple[str, Interaction, Precision], part: str, seconds: dict[tuple[Any, ...], list[float]]
 ) -> dict[str, Any]:
     pytorch, kernels = (statistics.median(seconds[(*variant, part, served)]) for served in (False, True))
     names = dict(zip(("preset", "interaction", "precision"), variant, strict=True))

@@ -86,7 +86,7 @@ def test_float32_depths_and_equal_depths_are_drawn() -> None:
 @settings(max_examples=20, deadline=None)
 @given(depths=st.lists(st.floats(0.01, 100), min_size=2, max_size=6, unique=True))
 def test_nearer_is_never_colder(depths: list[float]) -> None:
-    """Along turbo, and so from near to far, the colour's place in the map only falls."""
+    """Along the rainbow, and so from near to far, the colour's place in the map only falls."""
     ramp = colours(np.geomspace(0.01, 100, 400), 0.01, 100.0).astype(int)
     places = [int(np.abs(ramp - colour).sum(axis=1).argmin()) for colour in colours(np.sort(depths), 0.01, 100.0)]
     assert places == sorted(places)

@@ -31,6 +31,7 @@ from spd.checkpoint_files import (
 from spd.config import Architecture, Interaction, ModelConfig
 from spd.estimate import IntervalFactors
 from spd.files import expanded, remove_leftovers, write_files
+from spd.messages import one_line
 from spd.model.network import DepthNetwork
 from spd.model.spd import SPD
 from spd.model_card import model_card
@@ -275,7 +276,7 @@ def _build(folder: Path, kind: type[Network], config: ModelConfig) -> Network:
     try:
         return kind(config)
     except (ValueError, TypeError, RuntimeError, MemoryError) as error:
-        raise ValueError(f"{folder / CONFIG_FILE}: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{folder / CONFIG_FILE}: {one_line(error)}") from None
 
 
 def _read_weights(folder: Path, checksum: str) -> dict[str, Tensor]:

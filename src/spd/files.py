@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from spd.messages import one_line
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -137,7 +139,7 @@ def read_npy(path: Path) -> np.ndarray:
     except OSError:
         raise
     except Exception as error:  # Of a damaged header: of syntax, of tokens, of memory and more.
-        raise ValueError(f"{path} is not a .npy array of numbers: {' '.join(str(error).split())[:160]}") from None
+        raise ValueError(f"{path} is not a .npy array of numbers: {one_line(error, 160)}") from None
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path} must hold one .npy array, got an archive of arrays")
     return array

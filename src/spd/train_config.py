@@ -173,7 +173,7 @@ class TrainConfig:
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
     """Processes that train together (DDP where there is more than one)."""
-    precision: Literal["auto", "32", "bf16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto`` is bf16 autocast on a CUDA device that has it, else float32."""
     log_every: int = 20
     """Steps between two lines of the log."""

@@ -17,6 +17,11 @@ _BAR_BACKGROUND = (24, 24, 28)
 _TEXT = (255, 255, 255)
 _RIM = (0, 0, 0)
 _PLATE = (0, 0, 0, 150)
+_RAINBOW = (
+    *((64, 56, 160), (70, 110, 230), (50, 160, 245), (35, 205, 200), (80, 235, 130)),
+    *((165, 245, 70), (225, 215, 55), (250, 165, 50), (240, 95, 30), (195, 40, 20)),
+)
+"""From far to near, at equal steps."""
 
 
 def draw_depths(
@@ -58,12 +63,11 @@ def draw_depths(
 
 
 def colours(depth_m: Float[np.ndarray, "*shape"], low: float, high: float) -> UInt8[np.ndarray, "*shape 3"]:
-    """Depths to RGB by matplotlib's map ``turbo``, logarithmically: red at ``low`` metres, blue at ``high``."""
-    from matplotlib import colormaps
-
+    """Depths to RGB, logarithmically along a rainbow: red at ``low`` metres, blue at ``high``."""
     nearness = 1 - (np.log(depth_m) - math.log(low)) / (math.log(high) - math.log(low))
-    # The ends of the map are almost black.
-    return colormaps["turbo"](0.06 + 0.88 * np.clip(nearness, 0, 1), bytes=True)[..., :3]
+    places = np.linspace(0, 1, len(_RAINBOW))
+    channels = [np.interp(nearness, places, channel) for channel in np.transpose(_RAINBOW)]
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
 def _depth_range(depth_m: Float[np.ndarray, "K"]) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from spd.model.memory import ImageMemory
 from spd.model.spd import SPD
 from spd.predictor import DepthPredictor
 from spd.runtime.compiled import compiled_calls
-from spd.runtime.torch_runtime import TorchModel, TorchPrecision
+from spd.runtime.torch_runtime import Precision, TorchModel
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_bfloat16_rounds_products_and_not_answers(either: SPD) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("preset", "interaction"), [("atto", "joint"), ("atto", "anchored"), ("lite0", "anchored")])
-def test_compiled_is_the_network(preset: str, interaction: Interaction, precision: TorchPrecision) -> None:
+def test_compiled_is_the_network(preset: str, interaction: Interaction, precision: Precision) -> None:
     torch.manual_seed(0)
     config = ModelConfig.atto(train_size=(64, 96), interaction=interaction)
     network = lite0(interaction) if preset == "lite0" else SPD(config).eval()

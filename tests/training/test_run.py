@@ -160,7 +160,7 @@ def test_two_processes_train_and_save_one_checkpoint(rooms: Path, tmp_path: Path
 
 
 def test_mixed_precision_trains(rooms: Path, tmp_path: Path) -> None:
-    result = train(rooms, tmp_path / "out", "--precision", "bf16", "--max-steps", "2", "--validate-every", "0")
+    result = train(rooms, tmp_path / "out", "--precision", "bfloat16", "--max-steps", "2", "--validate-every", "0")
     assert result.returncode == 0, result.stderr
     weights = load_file(tmp_path / "out" / "model.safetensors")
     assert all(weight.isfinite().all() for weight in weights.values())

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from spd.checkpoint import WEIGHTS_FILE, locate
 from spd.coordinates import pixels_to_cells, read_bilinear
 from spd.inputs import choose_device
+from spd.messages import one_line
 from spd.predictor import Predictor
 
 DEFAULT_SOURCE = "depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf"
@@ -211,7 +212,7 @@ def _read_network(folder: Path) -> nn.Module:
                 folder, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
     except Exception as error:  # What a damaged file raises depends on the version of transformers.
-        raise ValueError(f"cannot read {folder / WEIGHTS_FILE}: {_one_line(error)}") from error
+        raise ValueError(f"cannot read {folder / WEIGHTS_FILE}: {one_line(error)}") from error
     network, report = loaded
     # transformers would leave these at random values.
     if missing := sorted(report["missing_keys"]):
@@ -238,7 +239,3 @@ def _quiet_transformers() -> Iterator[None]:
 def _triple(values: Any) -> tuple[float, float, float]:
     red, green, blue = values
     return float(red), float(green), float(blue)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from spd.cli.output import note, print_table, progress
+from spd.cli.output import has_plots, note, print_table, progress
+from spd.engines import Precision
 
 YoloName = Literal["yolo26n-depth", "yolo26s-depth", "yolo26m-depth", "yolo26l-depth", "yolo26x-depth"]
 
@@ -44,7 +45,7 @@ class Options:
     """Also the bilinear baseline of each preset."""
     runtimes: tuple[Literal["torch", "compile", "cudagraphs", "onnx", "openvino"], ...] = ("torch",)
     """Engines."""
-    precisions: tuple[Literal["float32", "bfloat16"], ...] = ("float32",)
+    precisions: tuple[Precision, ...] = ("float32",)
     """bfloat16 is left out for onnx, which has none on a CPU."""
     num_queries: tuple[int, ...] = (1, 64, 256, 1024, 4096)
     """Numbers of points K that are asked at once."""
@@ -84,13 +85,15 @@ def run(options: Options) -> None:
     document = _document(results, options, device)
     if options.output is not None:
         from spd.files import write_files
-        from spd.profiling.latency_plot import draw_latency
 
         options.output.mkdir(parents=True, exist_ok=True)
-        plot = draw_latency(results)
-        text = f"{json.dumps(document, indent=2)}\n".encode()
-        write_files({options.output / "benchmark.json": text, options.output / "benchmark.png": plot})
-        note(f"wrote benchmark.json and benchmark.png to {options.output}")
+        files = {options.output / "benchmark.json": f"{json.dumps(document, indent=2)}\n".encode()}
+        if has_plots():
+            from spd.profiling.latency_plot import draw_latency
+
+            files[options.output / "benchmark.png"] = draw_latency(results)
+        write_files(files)
+        note(f"wrote {' and '.join(file.name for file in files)} to {options.output}")
     print(json.dumps(document))
 
 

@@ -15,6 +15,11 @@ STANDARD_OUTPUT = "standard output"
 FAILED, CORRECTABLE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
 EXTRA_OF_MODULE = {
+    "lightning": "train",
+    "tensorboard": "train",
+    "h5py": "data",
+    "scipy": "data",
+    "matplotlib": "plot",
     "transformers": "baselines",
     "onnx": "onnx",
     "onnxscript": "onnx",

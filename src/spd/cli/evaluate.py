@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from spd.cli.evaluation_tables import print_report, print_summary
-from spd.cli.output import note, print_json, progress
+from spd.cli.output import has_plots, note, print_json, progress
+from spd.engines import Precision, Runtime
 
 if TYPE_CHECKING:
     from spd.evaluation.consistency import ConsistencyRow
@@ -58,10 +59,10 @@ class Options:
     """Average every answer with the one about the mirrored image; such a model is called NAME+flip."""
     interaction: Literal["joint", "anchored"] | None = None
     """Run spd in another mode than it was trained in; warns."""
-    runtime: Literal["torch", "compile", "onnx", "openvino"] = "torch"
+    runtime: Runtime = "torch"
     """Engine of spd and bilinear; compile is torch.compile. For onnx and openvino --checkpoint names folders that spd
     export wrote."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """Of the products of spd and bilinear."""
     crop: tuple[Literal["eigen", "none"], ...] = ("eigen",)
     """eigen scores the usual inner part of 640x480 images and refuses other sizes; none scores all pixels. One for all
@@ -138,14 +139,17 @@ def _evaluate(
 
 
 def _write(report: Report, data: EvaluatedData, folder: Path) -> None:
-    from spd.evaluation.pictures import draw_report
     from spd.evaluation.report import as_document
     from spd.files import write_files
 
     document = as_document(report, per_image=True)
     write_files({folder / "report.json": f"{json.dumps(document, indent=2, allow_nan=False)}\n".encode()})
-    pictures = draw_report(report, data.root, folder)
-    note(f"wrote report.json, {', '.join(path.name for path in pictures)} to {folder}")
+    names = ["report.json"]
+    if has_plots():
+        from spd.evaluation.pictures import draw_report
+
+        names += [path.name for path in draw_report(report, data.root, folder)]
+    note(f"wrote {', '.join(names)} to {folder}")
 
 
 def _build(contender: Contender, data: EvaluatedData, options: Options) -> Predictor:

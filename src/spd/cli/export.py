@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from spd.cli.output import note
+from spd.engines import Engine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Options:
     checkpoint: str
     """Folder of the checkpoint, owner/name of a repository on the Hugging Face hub, or spd-lite, which comes
     with SPD."""
-    format: Literal["onnx", "openvino"]
+    format: Engine
     """Engine that is to run it."""
     output: Path
     """Folder of the exported model."""

@@ -85,3 +85,13 @@ def progress(description: str, total: int | None) -> Iterator[Callable[[int], No
         # One that was never shown would leave an empty line.
         if bar.live.is_started:
             bar.stop()
+
+
+def has_plots() -> bool:
+    """Whether matplotlib is there to draw with; if not, says so once on standard error."""
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is not None:
+        return True
+    note("the plots are left out, since matplotlib is not installed: pip install 'spd-depth[plot]'")
+    return False

@@ -19,6 +19,7 @@ import tyro
 
 from spd.cli.output import note, print_json, print_table, progress
 from spd.cli.points import STANDARD_INPUT, read_points
+from spd.engines import Precision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +69,7 @@ class Options:
     """Ask the points in this mode, in place of the one in which the checkpoint was trained; less accurate."""
     runtime: Literal["torch", "onnx", "openvino"] = "torch"
     """Engine; for onnx and openvino --checkpoint is a folder that spd export wrote."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """Of products; bfloat16 is quicker where the machine multiplies it, and changes depths by about .1 %."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print JSON in place of the table: a list of u, v and depth_m."""

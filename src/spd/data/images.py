@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from spd.messages import one_line
+
 DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 """What PIL and its decoders raise on a file that is no image, is cut short or is damaged."""
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
@@ -95,8 +97,3 @@ def _wide_grey_to_rgb(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
         raise ValueError(f"greyscale must have 8 or 16 bits, got PIL mode {image.mode}")
     grey = np.rint(values / 257.0).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, or its kind where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spd.camera import Intrinsics
-from spd.data.images import one_line
+from spd.messages import one_line
 
 MANIFEST = "manifest.csv"
 REQUIRED_COLUMNS = ("image", "depth", "split")

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from spd.camera import Intrinsics
-from spd.data.images import DECODING_ERRORS, one_line, read_image
+from spd.data.images import DECODING_ERRORS, read_image
 from spd.data.images import to_rgb as to_rgb
 from spd.data.manifest import Frame, read_manifest
 from spd.files import read_npy
+from spd.messages import one_line
 
 
 class RGBDSample(NamedTuple):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -15,17 +15,14 @@ from spd.baselines import bilinear_mlp, constant, depth_anything
 from spd.config import Interaction
 from spd.data.rgbd import RGBDDataset
 from spd.depth_range import DepthRange
+from spd.engines import Precision, Runtime
 from spd.predictor import Predictor
 from spd.runtime.loading import load, load_exported, run_by_torch
 from spd.runtime.onnx_runtime import OnnxModel
-from spd.runtime.openvino_runtime import OpenVINOModel, Precision
-from spd.runtime.package import Engine
+from spd.runtime.openvino_runtime import OpenVINOModel
 from spd.runtime.torch_runtime import TorchModel
 
 ModelName = Literal["spd", "bilinear", "depth-anything", "median", "mean-map"]
-
-Runtime: TypeAlias = "Literal['torch', 'compile'] | Engine"
-"""What runs a trained model."""
 
 _TRAINED = ("spd", "bilinear")
 """Models that are a checkpoint of ours."""

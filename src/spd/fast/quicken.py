@@ -13,6 +13,7 @@ from timm.models.convnext import ConvNeXtBlock as TimmConvNeXtBlock
 from torch import nn
 
 from spd import weighted_rows
+from spd.engines import Precision
 from spd.fast import operators
 from spd.fast.attention import FastAttention, FastFeedForward, FastSelfAttention, FastTransformerBlock
 from spd.fast.canvas import FastCanvasAccess, FastSpatialCanvas
@@ -35,7 +36,6 @@ from spd.model import attention, decoder, deformable_attention, depth_head, effi
 from spd.model.network import DepthNetwork
 
 Purpose = Literal["answer", "train"]
-Precision = Literal["float32", "bfloat16"]
 Network = TypeVar("Network", bound=nn.Module)
 
 QUICK: Mapping[type[nn.Module], Callable[[Any], nn.Module]] = {

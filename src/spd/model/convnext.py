@@ -10,7 +10,8 @@ from safetensors import SafetensorError
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
-from spd.model.encoder import Encoder, PretrainedWeights, create_backbone, first_line
+from spd.messages import first_line
+from spd.model.encoder import Encoder, PretrainedWeights, create_backbone
 
 
 class ConvNeXtEncoder(Encoder):

@@ -14,7 +14,8 @@ import torch
 from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 
-from spd.model.encoder import Encoder, PretrainedWeights, create_backbone, first_line
+from spd.messages import first_line
+from spd.model.encoder import Encoder, PretrainedWeights, create_backbone
 
 _LICENCE = "apache-2.0"
 _NAME = re.compile(r"tf_efficientnet_lite(\d)(\..+)?")

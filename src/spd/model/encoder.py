@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from spd.messages import first_line
 from spd.model.attention import MapTransformer
 from spd.variant import Alignment
 
@@ -122,8 +123,3 @@ def create_backbone(name: str, family: str) -> Any:
         return timm.create_model(name, pretrained=False, num_classes=0)
     except RuntimeError as error:
         raise ValueError(f"encoder must be {family} of timm, got {name!r}: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -19,6 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from spd.baselines.bilinear_mlp import BilinearMLP
 from spd.config import Interaction, ModelConfig
 from spd.coordinates import pixels_to_cells, read_bilinear
+from spd.engines import Precision
+from spd.model.convnext import ConvNeXtEncoder
 from spd.model.spd import SPD
 from spd.predictor import DepthPredictor
 from spd.profiling.cost import model_cost
@@ -29,9 +31,6 @@ from spd.runtime.torch_runtime import TorchModel
 from spd.weighted_rows import WeightedRows
 
 BenchmarkRuntime: TypeAlias = Literal["torch", "compile", "cudagraphs", "onnx", "openvino"]
-BenchmarkPrecision: TypeAlias = Literal["float32", "bfloat16"]
-
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class DenseNetwork(nn.Module):
@@ -65,8 +64,8 @@ class DenseNetwork(nn.Module):
         self.network = DepthAnythingForDepthEstimation(config)
         self.image_size = image_size
         self.sum_rows = WeightedRows()
-        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(ConvNeXtEncoder.pixel_mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(ConvNeXtEncoder.pixel_std).view(3, 1, 1), persistent=False)
 
     def encode(self, images: Float[Tensor, "B 3 Hn Wn"]) -> Float[Tensor, "B 1 H W"]:
         """The map of metres."""
@@ -83,7 +82,7 @@ def spd_contestant(
     interaction: Interaction,
     size: tuple[int, int],
     runtime: BenchmarkRuntime,
-    precision: BenchmarkPrecision,
+    precision: Precision,
     device: torch.device,
 ) -> Contestant:
     """SPD of a preset, trained at ``size`` as far as it knows."""
@@ -106,7 +105,7 @@ def bilinear_contestant(
     preset: str,
     size: tuple[int, int],
     runtime: BenchmarkRuntime,
-    precision: BenchmarkPrecision,
+    precision: Precision,
     device: torch.device,
 ) -> Contestant:
     """The bilinear baseline with the encoder of a preset."""
@@ -130,7 +129,7 @@ def depth_anything_contestant(
     size: tuple[int, int],
     image_size: tuple[int, int],
     runtime: BenchmarkRuntime,
-    precision: BenchmarkPrecision,
+    precision: Precision,
     device: torch.device,
 ) -> Contestant:
     """Depth Anything V2 Small at an input size, for an image of ``image_size``.
@@ -161,7 +160,7 @@ def yolo_contestant(
     name: YoloName,
     size: tuple[int, int],
     runtime: BenchmarkRuntime,
-    precision: BenchmarkPrecision,
+    precision: Precision,
     device: torch.device,
 ) -> Contestant:
     """A depth network of Ultralytics at the image's own size.
@@ -204,7 +203,7 @@ def counted(build: Callable[[], Any], size: tuple[int, int]) -> tuple[int, Calla
 
 
 def _run_by(
-    network: nn.Module, size: tuple[int, int], runtime: BenchmarkRuntime, precision: BenchmarkPrecision
+    network: nn.Module, size: tuple[int, int], runtime: BenchmarkRuntime, precision: Precision
 ) -> DepthPredictor:
     if runtime in ("torch", "compile", "cudagraphs"):
         return TorchModel(network, "eager" if runtime == "torch" else runtime, precision)

@@ -6,17 +6,16 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spd.engines import Precision
 from spd.forking import refuse_forked
 from spd.runtime.package import require_image_size
-
-Precision = Literal["float32", "bfloat16"]
 
 
 class OpenVINOModel:

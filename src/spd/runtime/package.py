@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from jaxtyping import Float
 from torch import Tensor
 
+from spd.checkpoint_files import checksum_of
 from spd.config import ModelConfig
+from spd.engines import Engine
 from spd.estimate import IntervalFactors
 from spd.files import remove_leftovers, require_free_or_own, write_files
-
-Engine = Literal["onnx", "openvino"]
 
 FORMAT = 1
 """Version of the folder's layout; rises when an older reader could misread it."""
@@ -70,11 +69,11 @@ def write_package(folder: Path, description: Description, contents: dict[str, by
     assert sorted(contents) == sorted(_FILES[description.engine]), sorted(contents)
     require_package_folder(folder)
     remove_leftovers(folder)
-    checksums = {name: _checksum(content) for name, content in sorted(contents.items())}
+    checksums = {name: checksum_of(content) for name, content in sorted(contents.items())}
     document = {
         "format": FORMAT,
         "spd_version": version("spd-depth"),
-        **asdict(replace(description, checksum=_checksum(json.dumps(checksums).encode()))),
+        **asdict(replace(description, checksum=checksum_of(json.dumps(checksums).encode()))),
         "checksums": checksums,
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,9 +139,5 @@ def require_image_size(images: Float[Tensor, "B 3 H W"], image_size: tuple[int, 
 def _require_unchanged(path: Path, checksum: Any) -> None:
     if not path.is_file():
         raise ValueError(f"{path} is missing; export again")
-    if _checksum(path.read_bytes()) != checksum:
+    if checksum_of(path.read_bytes()) != checksum:
         raise ValueError(f"{path} is not what {DESCRIPTION_FILE} says: it was changed or is incomplete; export again")
-
-
-def _checksum(contents: bytes) -> str:
-    return f"sha256:{hashlib.sha256(contents).hexdigest()}"

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from spd.config import require_choice
+from spd.engines import Precision, TorchMode
 from spd.fast import quicken
-
-TorchMode = Literal["eager", "compile", "cudagraphs"]
-TorchPrecision = Literal["float32", "bfloat16"]
 
 
 class TorchModel:
@@ -28,15 +26,15 @@ class TorchModel:
             sums and answers stay float32.
     """
 
-    def __init__(self, network: nn.Module, mode: TorchMode = "eager", precision: TorchPrecision = "float32") -> None:
+    def __init__(self, network: nn.Module, mode: TorchMode = "eager", precision: Precision = "float32") -> None:
         require_choice("mode", mode, get_args(TorchMode))
-        require_choice("precision", precision, get_args(TorchPrecision))
+        require_choice("precision", precision, get_args(Precision))
         self.source = network
         """As it was given: plain, to save and to export."""
         self.network = network = quicken(network, "answer", precision)
         self.device = next(network.parameters()).device
         self.mode: TorchMode = mode
-        self.precision: TorchPrecision = precision
+        self.precision: Precision = precision
         on_cuda = self.device.type == "cuda"
         if mode == "cudagraphs" and not on_cuda:
             raise ValueError(f"cudagraphs need a CUDA device, got {self.device}")

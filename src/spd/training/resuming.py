@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from spd.checkpoint import WEIGHTS_FILE, finish_interrupted_save, read_config
+from spd.checkpoint_files import checksum_of
 from spd.files import remove_leftovers, require_free_or_own, write_files
 from spd.train_config import TrainConfig
 from spd.training.saving import RESUME_FILE, read_state
@@ -20,6 +20,8 @@ CONFIG_FILE = "train.json"
 # What may change between a run and its continuation without changing what is learnt.
 _FREE_FIELDS = {"output", "resume", "extend", "accelerator", "log_every", "checkpoint_every", "validate_every"}
 _FREE_DATA_FIELDS = {"root", "num_workers", "terms", "cache"}
+_FIRST_PRECISIONS = {"32": "float32", "bf16": "bfloat16"}
+"""As a first version called them."""
 _LENGTH_FIELDS = {"epochs", "max_steps"}
 
 
@@ -91,8 +93,7 @@ def has_answers_of(folder: Path, steps: int) -> bool:
         weights = (folder / WEIGHTS_FILE).read_bytes()
     except (ValueError, OSError):
         return False
-    checksum = f"sha256:{hashlib.sha256(weights).hexdigest()}"
-    return config["provenance"].get("steps") == steps and config["checksum"] == checksum
+    return config["provenance"].get("steps") == steps and config["checksum"] == checksum_of(weights)
 
 
 def write_config(config: TrainConfig) -> None:
@@ -119,6 +120,7 @@ def _read_config(stored: Path) -> dict[str, Any]:
     try:
         config = json.loads(stored.read_text("utf-8"))
         config["model"] = with_nested_variant(config["model"])
+        config["precision"] = _FIRST_PRECISIONS.get(config["precision"], config["precision"])
         filled = {name: _filled_up(config.get(name, value), value) for name, value in defaults.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{stored} is not the configuration of a run: {error}") from None

@@ -258,7 +258,7 @@ def _precision(config: TrainConfig) -> Any:
     if config.precision == "auto":
         on_cuda = config.accelerator in ("auto", "cuda") and torch.cuda.is_available()
         return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported() else "32-true"
-    return "bf16-mixed" if config.precision == "bf16" else "32-true"
+    return "bf16-mixed" if config.precision == "bfloat16" else "32-true"
 
 
 def _quieten_lightning() -> None:

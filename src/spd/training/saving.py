@@ -15,6 +15,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 
 from spd.files import replacing
+from spd.messages import first_line
 from spd.training.stopping import Stopped, StopSignals
 
 RESUME_FILE = "last.ckpt"
@@ -88,15 +89,15 @@ def read_state(path: Path, *, checked: bool = True) -> dict[str, Any]:
             raise ValueError(f"{problem}: {part} is not what was written; start again in another --output")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise ValueError(f"{problem}: {_one_line(error)}") from None
+        raise ValueError(f"{problem}: {first_line(error, 160)}") from None
     except OSError as error:
         if error.filename is not None:
             raise
-        raise ValueError(f"{problem}: {_one_line(error)}") from None
+        raise ValueError(f"{problem}: {first_line(error, 160)}") from None
     except ValueError:
         raise
     except Exception as error:  # Of unpickling what is no longer a pickle: almost any.
-        raise ValueError(f"{problem}: {_one_line(error)}") from None
+        raise ValueError(f"{problem}: {first_line(error, 160)}") from None
     if not isinstance(state, Mapping):
         raise ValueError(f"{problem}: it holds {type(state).__name__}")
     for name, kind in _PARTS.items():
@@ -110,12 +111,7 @@ def load_state(module: torch.nn.Module, state: Mapping[str, Any], path: Path) ->
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{path} does not fit the configuration beside it: {_one_line(error)}") from None
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return " ".join(lines[0].split())[:160] if lines else type(error).__name__
+        raise ValueError(f"{path} does not fit the configuration beside it: {first_line(error, 160)}") from None
 
 
 class Averaging(WeightAveraging):

@@ -22,17 +22,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from spd.data.nyu.pictures import check_depth, check_image, decode_depth_8bit, encode_png
-from spd.data.nyu.source import (
-    TEST_FRAMES,
-    NyuFrame,
-    NyuSource,
-    Task,
-    first_file,
-    one_line,
-    room_type,
-    safe_parts,
-    those_present,
-)
+from spd.data.nyu.source import TEST_FRAMES, NyuFrame, NyuSource, Task, first_file, room_type, safe_parts, those_present
+from spd.messages import one_line
 
 ARCHIVE = "nyu_data.zip"
 TRAIN_LIST, TEST_LIST = "nyu2_train.csv", "nyu2_test.csv"

@@ -19,17 +19,8 @@ import h5py
 import numpy as np
 
 from spd.data.nyu.pictures import encode_png, to_millimetres
-from spd.data.nyu.source import (
-    SIZE,
-    TEST_FRAMES,
-    NyuFrame,
-    NyuSource,
-    Task,
-    natural_key,
-    one_line,
-    room_type,
-    safe_parts,
-)
+from spd.data.nyu.source import SIZE, TEST_FRAMES, NyuFrame, NyuSource, Task, natural_key, room_type, safe_parts
+from spd.messages import one_line
 
 _PUBLISHED = {"train": 47_584, "test": TEST_FRAMES}
 _SPLIT_OF = {"train": "train", "val": "test"}

@@ -20,7 +20,8 @@ from jaxtyping import Float32, UInt8
 from scipy.io.matlab import MatReadError
 
 from spd.data.nyu.pictures import encode_png, to_millimetres
-from spd.data.nyu.source import SIZE, TEST_FRAMES, NyuFrame, NyuSource, Task, one_line
+from spd.data.nyu.source import SIZE, TEST_FRAMES, NyuFrame, NyuSource, Task
+from spd.messages import one_line
 
 NAME = "nyu_depth_v2_labeled.mat"
 SPLITS = "splits.mat"

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float, UInt8, UInt16
 from PIL import Image, UnidentifiedImageError
 
-from spd.data.nyu.source import SIZE, one_line
+from spd.data.nyu.source import SIZE
+from spd.messages import one_line
 
 _LARGEST = np.iinfo(np.uint16).max
 

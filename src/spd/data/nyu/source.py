@@ -179,11 +179,6 @@ def safe_parts(archive: Path, name: str) -> tuple[str, ...]:
     return parts
 
 
-def one_line(error: BaseException) -> str:
-    """The message of an error without line breaks; its type where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def first_file(candidates: Iterable[Path]) -> Path | None:
     """The first of the paths that is a file; None if none is."""
     return next((path for path in candidates if path.is_file()), None)

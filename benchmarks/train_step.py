@@ -27,8 +27,8 @@ from spd.data.frame_sets import FrameSets
 from spd.data.mixture import Mixture, Share
 from spd.data.rgbd import RGBDDataset
 from spd.data.transforms import TrainTransform
+from spd.inputs import choose_device
 from spd.model.spd import SPD
-from spd.predictor import choose_device
 from spd.training.recipes import nyu_atto
 
 

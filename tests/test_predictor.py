@@ -24,10 +24,11 @@ from spd.checkpoint import save
 from spd.config import ModelConfig, Variant
 from spd.data.rgbd import RGBDSample
 from spd.data.transforms import EvalTransform
-from spd.inputs import as_pixels, check_points, model_size
+from spd.inputs import as_pixels, check_points, choose_device, model_size
 from spd.model.spd import SPD
-from spd.predictor import CHUNK_SIZE, MAX_JOINT_QUERIES, Predictor, choose_device
+from spd.predictor import Predictor
 from spd.runtime.loading import load
+from spd.scene import CHUNK_SIZE, MAX_JOINT_QUERIES
 
 CONFIG = ModelConfig.atto(train_size=(64, 96), interaction="joint")
 POINTS = [(3.0, 2.5), (70.25, 40.0), (-0.5, 47.4), (79.4, -0.5), (3.0, 2.5)]

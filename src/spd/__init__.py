@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spd.allocator import keep_freed_memory
+    from spd.calibration import Calibration
     from spd.camera import Camera, Intrinsics, lift
     from spd.checkpoint import save
     from spd.config import ModelConfig
+    from spd.measurement import Distance, Measurement
     from spd.model.memory import ImageMemory
     from spd.model.spd import SPD
     from spd.predictor import Predictor
@@ -33,9 +35,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SPD",
+    "Calibration",
     "Camera",
+    "Distance",
     "ImageMemory",
     "Intrinsics",
+    "Measurement",
     "ModelConfig",
     "Predictor",
     "__version__",
@@ -46,6 +51,9 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "Distance": "spd.measurement",
+    "Measurement": "spd.measurement",
+    "Calibration": "spd.calibration",
     "Camera": "spd.camera",
     "ImageMemory": "spd.model.memory",
     "Intrinsics": "spd.camera",

@@ -210,3 +210,19 @@ def as_intrinsics(values: Any) -> Intrinsics | None:
     """Any camera that a user may pass as its four numbers; None stays None."""
     camera = as_camera(values)
     return None if camera is None else camera.intrinsics
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device of that name, once it is known to be there; None is CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: there is no such device on this machine.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError):  # PyTorch asserts that it was compiled with CUDA.
+        raise ValueError(f"device must be one that this machine has, such as cpu, got {str(device)!r}") from None
+    return chosen

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
+from spd.batching import BATCH_SIZE, encode_together, one_by_one, pairs_of, windows
+from spd.calibration import Calibration, CalibrationKind
 from spd.camera import Camera
 from spd.data.transforms import Geometry, resize_image
 from spd.depth_predictor import DepthPredictor as DepthPredictor
@@ -15,9 +19,8 @@ from spd.depth_predictor import SureDepthPredictor as SureDepthPredictor
 from spd.estimate import Estimate, IntervalFactors
 from spd.forking import answer_without_lost_threads
 from spd.inputs import CameraLike, ImageLike, Numbers, Photo, as_photo, check_points, choose_camera, model_size
+from spd.measurement import Measurement
 from spd.model.network import DepthNetwork
-from spd.scene import CHUNK_SIZE as CHUNK_SIZE
-from spd.scene import MAX_JOINT_QUERIES as MAX_JOINT_QUERIES
 from spd.scene import Scene
 
 
@@ -52,6 +55,8 @@ class Predictor:
     """The model is a :class:`SureDepthPredictor` and :meth:`estimate` answers."""
     intervals: IntervalFactors | None = None
     """Of the checkpoint; None where nobody has fitted them."""
+    calibration: Calibration | None = None
+    """Corrects every depth; every :class:`Measurement` then says that it is calibrated."""
 
     def __post_init__(self) -> None:
         answer_without_lost_threads(self.device)
@@ -111,6 +116,131 @@ class Predictor:
         """
         return self.encode(image, camera=camera, intrinsics=intrinsics).estimate(points)
 
+    def measure(
+        self, image: ImageLike, points: Numbers, *, camera: CameraLike = None, intrinsics: CameraLike = None
+    ) -> Measurement:
+        """Everything that is known of the points; as :meth:`Scene.measure`.
+
+        Args:
+            image: see :meth:`encode`.
+            points: see :meth:`__call__`.
+            camera: see :meth:`encode`.
+            intrinsics: another name of it.
+        """
+        return self.encode(image, camera=camera, intrinsics=intrinsics).measure(points)
+
+    def encode_batch(
+        self, images: Iterable[ImageLike], *, camera: CameraLike = None, batch_size: int = BATCH_SIZE
+    ) -> Iterator[Scene]:
+        """The scenes of many images of any sizes, in their order, those of one size encoded together.
+
+        Args:
+            images: see :meth:`encode`; read as they are needed.
+            camera: one for all, or a list of one per image; see :meth:`encode`.
+            batch_size: how many images are read and encoded before their scenes are handed on. Memory grows with it,
+                and not with the number of images, as long as the scenes are not kept.
+
+        Raises:
+            ValueError: as of :meth:`encode`, once that image's turn comes; or ``batch_size`` is below 1.
+
+        Example:
+            >>> from spd import SPD, ModelConfig
+            >>> predictor = Predictor.from_model(SPD(ModelConfig.atto(train_size=(64, 96))))
+            >>> images = [np.zeros((48, 80, 3), np.uint8), np.zeros((80, 48, 3), np.uint8)]
+            >>> [scene.size for scene in predictor.encode_batch(images)]
+            [(48, 80), (80, 48)]
+        """
+        for window in windows(pairs_of(images, camera), batch_size):
+            photos = [as_photo(image) for image, _ in window]
+            cameras = [choose_camera(photo, given) for photo, (_, given) in zip(photos, window, strict=True)]
+            yield from self._encode_all(photos, cameras)
+
+    def measure_batch(
+        self,
+        images: Iterable[ImageLike],
+        points: Iterable[Numbers],
+        *,
+        camera: CameraLike = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> list[Measurement]:
+        """:meth:`measure` of many images, each at its own points, of any number.
+
+        Args:
+            images: see :meth:`encode`.
+            points: one (K, 2) per image; K may differ.
+            camera: as of :meth:`encode_batch`.
+            batch_size: as of :meth:`encode_batch`.
+
+        Raises:
+            ValueError: as of :meth:`encode_batch`, there are not as many lists of points as images, or a point lies
+                outside of its image.
+        """
+        scenes = self.encode_batch(images, camera=camera, batch_size=batch_size)
+        return [scene.measure(mine) for scene, mine in one_by_one(scenes, points)]
+
+    def calibrate(
+        self,
+        observations: Iterable[tuple[ImageLike, Numbers, float | int]],
+        *,
+        kind: Literal["range", "depth"] = "range",
+        camera: CameraLike = None,
+        correction: CalibrationKind = "auto",
+        provenance: dict[str, Any] | None = None,
+    ) -> Calibration:
+        """A correction of this predictor's scale by known distances; hand it to :meth:`calibrated`.
+
+        Args:
+            observations: (image, (u, v), metres) each, one or more. Distances far apart tell most.
+            kind: what the metres are: ``range`` along the ray from the camera, as a tape or a laser measures, or
+                ``depth`` along the optical axis.
+            camera: of all images; see :meth:`encode`. It is kept in the calibration, for images without one.
+            correction: ``scale``, ``power`` or ``auto``; see :meth:`spd.Calibration.fit`.
+            provenance: plain values to keep in it, such as who measured what.
+
+        Raises:
+            ValueError: as of :meth:`encode` and :meth:`spd.Calibration.fit`, or images whose cameras come from
+                different places.
+
+        Example:
+            >>> from spd import SPD, ModelConfig
+            >>> predictor = Predictor.from_model(SPD(ModelConfig.atto(train_size=(64, 96))))
+            >>> image = np.zeros((48, 80, 3), np.uint8)
+            >>> calibration = predictor.calibrate([(image, (40, 20), 2.5)])
+            >>> predictor.calibrated(calibration).measure(image, [(40, 20)]).range_m.round(4).tolist()
+            [2.5]
+        """
+        if kind not in ("range", "depth"):
+            raise ValueError(f"the kind of known distances must be range or depth, got {kind!r}")
+        plain = replace(self, calibration=None)
+        predicted, known, cameras = [], [], []
+        scene, last = None, None
+        for image, point, metres in observations:
+            if scene is None or image is not last:
+                scene, last = plain.encode(image, camera=camera), image
+                cameras.append(scene.camera)
+            found = scene.measure(np.asarray(point)[None])
+            along = float(np.linalg.norm(found.rays[0])) if kind == "range" else 1.0
+            if not np.isfinite(along):
+                raise ValueError("distances along the ray need a camera: this model assumes none, so pass camera=...")
+            predicted.append(float(found.depth_m[0]))
+            known.append(float(metres) / along)
+        sources = sorted({"assumed" if one is None else one.source for one in cameras})
+        if len(sources) > 1:
+            raise ValueError(f"observations must have cameras of one kind, got {' and '.join(sources)}")
+        given = cameras[0] if sources == ["given"] else None
+        return Calibration.fit(
+            np.array(predicted),
+            np.array(known),
+            kind=correction,
+            camera=given,
+            camera_source=sources[0] if sources else "assumed",
+            provenance={"images": len(cameras), "kind": kind, **(provenance or {})},
+        )
+
+    def calibrated(self, calibration: Calibration | None) -> Predictor:
+        """This predictor with a calibration, or without any."""
+        return replace(self, calibration=calibration)
+
     def encode(self, image: ImageLike, *, camera: CameraLike = None, intrinsics: CameraLike = None) -> Scene:
         """Everything that depends on the image alone, computed once; ask the result for points.
 
@@ -142,22 +272,39 @@ class Predictor:
         """
         return self.encode(image, camera=camera, intrinsics=intrinsics).dense()
 
-    @torch.inference_mode()
     def _encode(self, photo: Photo, camera: Camera | None) -> Scene:
+        return self._encode_all([photo], [camera])[0]
+
+    @torch.inference_mode()
+    def _encode_all(self, photos: Sequence[Photo], cameras: Sequence[Camera | None]) -> list[Scene]:
+        """Scenes of several images, in their order; those that the model sees at one size are encoded together."""
         answer_without_lost_threads(self.device)
-        size = photo.size
-        seen_size = size if self.train_size is None else model_size(size, self.train_size)
-        stored = torch.from_numpy(photo.pixels).permute(2, 0, 1)
-        images = resize_image(stored, Geometry(0, 0, size, seen_size)).unsqueeze(0).to(self.device)
+        seen_sizes = [
+            photo.size if self.train_size is None else model_size(photo.size, self.train_size) for photo in photos
+        ]
+        images = []
+        for photo, seen_size in zip(photos, seen_sizes, strict=True):
+            stored = torch.from_numpy(photo.pixels).permute(2, 0, 1)
+            images.append(resize_image(stored, Geometry(0, 0, photo.size, seen_size)))
+        memories = encode_together(self.model, images, self.device)
+        return [
+            self._scene(photo, camera, seen_size, memory)
+            for photo, camera, seen_size, memory in zip(photos, cameras, seen_sizes, memories, strict=True)
+        ]
+
+    def _scene(self, photo: Photo, camera: Camera | None, seen_size: tuple[int, int], memory: Any) -> Scene:
+        known = None if self.calibration is None else self.calibration.camera
+        if known is not None and (camera is None or camera.source == "exif"):
+            camera = replace(known.of_image(photo.size), source="calibration")
         depth_scale = 1.0
         if camera is None:
-            camera = self._assumed_camera(size, seen_size)
+            camera = self._assumed_camera(photo.size, seen_size)
         elif self.focal_length is not None:
             depth_scale = camera.resized(seen_size).focal_length / self.focal_length
         return Scene(
             _model=self.model,
-            _memory=self.model.encode(images),
-            size=size,
+            _memory=memory,
+            size=photo.size,
             seen_size=seen_size,
             camera=camera,
             _depth_scale=depth_scale,
@@ -165,6 +312,8 @@ class Predictor:
             _joint=self.joint,
             _has_log_std=self.has_log_std,
             _intervals=self.intervals,
+            _calibration=self.calibration,
+            _pixels=photo.pixels,
         )
 
     def _assumed_camera(self, size: tuple[int, int], seen_size: tuple[int, int]) -> Camera | None:
@@ -174,19 +323,3 @@ class Predictor:
         focal, (height, width) = self.focal_length, seen_size
         seen = Camera(fx=focal, fy=focal, cx=(width - 1) / 2, cy=(height - 1) / 2, size=seen_size, source="assumed")
         return seen.resized(size)
-
-
-def choose_device(device: str | torch.device | None) -> torch.device:
-    """The device of that name, once it is known to be there; None is CUDA where there is one, else the CPU.
-
-    Raises:
-        ValueError: there is no such device on this machine.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError):  # PyTorch asserts that it was compiled with CUDA.
-        raise ValueError(f"device must be one that this machine has, such as cpu, got {str(device)!r}") from None
-    return chosen

@@ -204,7 +204,7 @@ def test_a_dense_map_has_every_pixel(points: tuple[str, ...], ask: Asked, tmp_pa
 
 
 def test_a_dense_map_beyond_its_file_is_refused(ask: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Scene, "dense", lambda self, progress=None: np.full(self.size, 65.6, np.float32))
+    monkeypatch.setattr(Scene, "dense", lambda self, step=1, progress=None: np.full(self.size, 65.6, np.float32))
     told = ask.refused("--dense", str(tmp_path / "depth.png"))
     assert told == "--dense as .png holds at most 65.535 m, got depths of up to 65.6 m; write it as .npy"
     assert not (tmp_path / "depth.png").exists()

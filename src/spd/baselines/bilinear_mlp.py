@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from spd.checkpoint import load_network
 from spd.config import Architecture, ModelConfig
 from spd.coordinates import STRIDES, location_dtype, pixels_to_cells, read_bilinear
+from spd.inputs import choose_device
 from spd.model.attention import initialise_linear
 from spd.model.depth_head import DepthHead
 from spd.model.neck import LayerNorm2d
 from spd.model.network import DepthNetwork
 from spd.model.scale_head import ScaleHead
-from spd.predictor import Predictor, choose_device
+from spd.predictor import Predictor
 from spd.weighted_rows import WeightedRows
 
 

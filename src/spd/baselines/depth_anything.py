@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from spd.checkpoint import WEIGHTS_FILE, locate
 from spd.coordinates import pixels_to_cells, read_bilinear
+from spd.inputs import choose_device
 from spd.messages import one_line
-from spd.predictor import Predictor, choose_device
+from spd.predictor import Predictor
 
 DEFAULT_SOURCE = "depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf"
 

@@ -66,7 +66,7 @@ def run(options: Options) -> None:
     import torch
 
     from spd.allocator import keep_freed_memory
-    from spd.predictor import choose_device
+    from spd.inputs import choose_device
     from spd.profiling.latency import measure
 
     keep_freed_memory()

@@ -41,6 +41,7 @@ class Command(NamedTuple):
 COMMANDS: Mapping[str, Command] = {
     "train": Command("spd.cli.train", "Train a recipe, any field of which is a flag."),
     "predict": Command("spd.cli.predict", "Depth in metres at pixels of an image."),
+    "calibrate": Command("spd.cli.calibrate", "Correct a model's scale by distances that you have measured."),
     "evaluate": Command("spd.cli.evaluate", "Score models side by side on a data set."),
     "ablate": Command("spd.cli.ablate", "Measure what each part of the model is worth, by paired trainings."),
     "export": Command("spd.cli.export", "Write a checkpoint as graphs for ONNX Runtime or OpenVINO."),

@@ -49,7 +49,8 @@ class Options:
     grid: int | None = None
     """N x N pixels in a regular grid."""
     intrinsics: tuple[float, float, float, float] | None = None
-    """FX FY CX CY of the camera in pixels of the image; without them a camera like that of the training is assumed."""
+    """FX FY CX CY of the camera in pixels of the image; without them that of the photograph's EXIF, or else one like
+    that of the training is assumed."""
     output: Path | None = None
     """Also write the depths here, .csv or .json."""
     overlay: Path | None = None
@@ -57,6 +58,11 @@ class Options:
     dense: Path | None = None
     """Write the depth of every pixel, .png (16 bits, millimetres) or .npy (float32 metres), with or without points. A
     joint model answers no more than 8,192 pixels at once."""
+    dense_step: int = 1
+    """With --dense: ask one pixel of N x N and fill in the others along the image's edges, a preview in a fraction of
+    the time."""
+    calibration: Path | None = None
+    """Correct the depths by this file, which spd calibrate wrote."""
     device: str | None = None
     """cpu, cuda, cuda:1...; None is cuda where there is one."""
     interaction: Literal["joint", "anchored"] | None = None
@@ -88,13 +94,18 @@ def run(options: Options) -> None:
 
     query_points = check_points(points, (height, width))
     predictor = _load(options)
+    if options.calibration is not None:
+        from spd.calibration import Calibration
+
+        predictor = predictor.calibrated(Calibration.load(options.calibration))
     if options.dense:
-        scene = predictor.encode(image, intrinsics=options.intrinsics)
+        scene = predictor.encode(options.image, camera=options.intrinsics)
         depth_m = scene(query_points)
-        with progress("pixels", height * width) as advance:
-            dense_m = scene.dense(progress=advance if height * width > _QUICK_PIXELS else None)
+        asked = -(-height // options.dense_step) * -(-width // options.dense_step)
+        with progress("pixels", asked) as advance:
+            dense_m = scene.dense(step=options.dense_step, progress=advance if asked > _QUICK_PIXELS else None)
     else:
-        depth_m, dense_m = predictor(image, query_points, intrinsics=options.intrinsics), None
+        depth_m, dense_m = predictor(options.image, query_points, camera=options.intrinsics), None
     answers = [
         {"u": u, "v": v, "depth_m": round(depth, 6)}
         for (u, v), depth in zip(query_points.tolist(), depth_m.tolist(), strict=True)
@@ -150,6 +161,8 @@ def _check(options: Options) -> None:
     ways = [bool(options.points), options.points_file is not None, options.grid is not None]
     if sum(ways) != 1 and not (options.dense and not any(ways)):
         raise ValueError(f"give exactly one of --points, --points-file and --grid, got {sum(ways) or 'none'}")
+    if options.dense_step < 1:
+        raise ValueError(f"--dense-step must be a whole number from 1 up, got {options.dense_step}")
     if options.grid is not None and not 1 <= options.grid <= _LARGEST_GRID:
         raise ValueError(f"--grid must be between 1 and {_LARGEST_GRID}, got {options.grid}")
     files: list[tuple[str, Path | None, tuple[str, ...]]] = [

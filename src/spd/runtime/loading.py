@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from spd.bundled import bundled_folder
+from spd.calibration import Calibration
 from spd.checkpoint import load_model
 from spd.config import Interaction, require_choice
 from spd.estimate import IntervalFactors
-from spd.predictor import Predictor, choose_device
+from spd.inputs import choose_device
+from spd.predictor import Predictor
 from spd.runtime.extras import require
 from spd.runtime.onnx_runtime import OnnxModel
 from spd.runtime.openvino_runtime import OpenVINOModel, Precision
@@ -28,6 +30,7 @@ def load(
     interaction: Interaction | None = None,
     mode: TorchMode = "eager",
     precision: Precision = "float32",
+    calibration: Calibration | str | Path | None = None,
 ) -> Predictor:
     """The predictor of a checkpoint.
 
@@ -40,6 +43,7 @@ def load(
             records the kernels of a CUDA device.
         precision: of products; ``bfloat16`` is quicker where the machine multiplies it, and changes depths by about
             .1 %.
+        calibration: that :meth:`spd.Predictor.calibrate` made, or the file that it was saved to.
 
     Raises:
         ValueError: the checkpoint is missing, damaged or of another version, there is no such device, or
@@ -51,7 +55,12 @@ def load(
         require_choice("interaction", interaction, get_args(Interaction))
     folder = bundled_folder() if folder is None else folder
     predictor = Predictor.from_model(load_model(folder, choose_device(device), interaction=interaction))
-    return run_by_torch(predictor, mode, precision)
+    return run_by_torch(predictor.calibrated(as_calibration(calibration)), mode, precision)
+
+
+def as_calibration(calibration: Calibration | str | Path | None) -> Calibration | None:
+    """A calibration, or that of a file."""
+    return Calibration.load(calibration) if isinstance(calibration, str | Path) else calibration
 
 
 def run_by_torch(predictor: Predictor, mode: TorchMode, precision: Precision) -> Predictor:

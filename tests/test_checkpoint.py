@@ -22,7 +22,7 @@ from spd.config import ModelConfig
 from spd.model.spd import SPD
 
 CONFIG = ModelConfig.atto(train_size=(64, 96), focal_length=77.5, interaction="joint")
-SAVED = {**CONFIG.to_json(), "alignment": "center"}
+SAVED = CONFIG.with_alignment("center").to_json()
 """With what the encoder says of itself in the place of None."""
 
 
@@ -248,13 +248,25 @@ def test_config_with_a_wrong_value(folder: Path, change: dict[str, Any], message
 
 
 def test_config_that_lacks_a_field(folder: Path) -> None:
-    edit_config(folder, lambda config: config["model"].pop("alignment"))
+    edit_config(folder, lambda config: config["model"].pop("embed_dim"))
+    with pytest.raises(ValueError, match="lacks the fields embed_dim"):
+        load_model(folder)
+
+
+def test_config_whose_variant_lacks_a_field(folder: Path) -> None:
+    edit_config(folder, lambda config: config["model"]["variant"].pop("alignment"))
     with pytest.raises(ValueError, match="lacks the fields alignment"):
         load_model(folder)
 
 
 def test_config_of_the_first_version(folder: Path) -> None:
-    edit_config(folder, lambda config: config["model"].pop("architecture"))
+    """It had one architecture, and the switches of the variant among the sizes."""
+
+    def as_first(config: dict[str, Any]) -> None:
+        config["model"] |= config["model"].pop("variant")
+        del config["model"]["architecture"], config["model"]["without"]
+
+    edit_config(folder, as_first)
     assert load_model(folder).config.to_json() == SAVED
 
 

@@ -175,7 +175,7 @@ class TestObjects:
             scene.measure_masks(np.ones((1, 48, 81), bool))
 
     def test_masks_of_coco(self) -> None:
-        """Runs go down the columns and begin outside; the text is that of COCO's own encoder for this mask."""
+        """Runs go down the columns and begin outside; the text was worked out by hand from the format."""
         mask = np.zeros((3, 4), bool)
         mask[1:, 1] = mask[0, 2] = True
         runs = {"counts": [4, 3, 5], "size": [3, 4]}
@@ -224,7 +224,7 @@ class TestSparseMaps:
 
 
 class TestBatches:
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def predictor(self) -> Predictor:
         torch.manual_seed(0)
         return Predictor.from_model(SPD(ModelConfig.atto(train_size=(64, 96))))

@@ -131,7 +131,7 @@ def test_many_points_come_in_their_order(model: SPD, image: np.ndarray) -> None:
 
 def test_a_model_without_it_says_so(image: np.ndarray) -> None:
     predictor = Predictor.from_model(SPD(ModelConfig.atto(train_size=(64, 96))))
-    with pytest.raises(ValueError, match="does not say how sure it is; spd train sure"):
+    with pytest.raises(ValueError, match="does not say how sure it is; one that is trained with"):
         predictor.estimate(image, POINTS)
 
 

@@ -243,7 +243,6 @@ _LITE: Mapping[str, Any] = {
     "neck_heads": 8,
     "embed_dim": 128,
     "num_heads": 4,
-    "log_std": True,
 }
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

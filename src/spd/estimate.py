@@ -158,7 +158,7 @@ class Estimate:
         """
         if self.factors is None:
             raise ValueError(
-                "the intervals of this checkpoint were not fitted on any data: spd train sure --init CHECKPOINT does it"
+                "the intervals of this checkpoint were not fitted on any data; spd.estimate.IntervalFactors.fit does it"
             )
         if not isinstance(level, float) or not math.isfinite(level):
             raise ValueError(f"level must be a number such as 0.8, got {level!r}")

@@ -82,7 +82,7 @@ class Scene:
         """
         if not self._has_log_std:
             raise ValueError(
-                "this model does not say how sure it is; spd train sure --init CHECKPOINT teaches it to a checkpoint"
+                "this model does not say how sure it is; one that is trained with --model.log-std true does"
             )
         depth_m, log_std = self._ask(points, with_std=True)
         return Estimate(depth_m=depth_m, log_std=log_std, factors=self._intervals)

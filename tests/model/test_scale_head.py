@@ -100,5 +100,5 @@ def test_every_parameter_of_the_scale_has_a_gradient(network: DepthNetwork) -> N
 
 def test_a_model_without_it_says_how_to_get_it() -> None:
     model = SPD(ModelConfig.atto(train_size=(64, 96)))
-    with pytest.raises(ValueError, match="spd train sure"):
+    with pytest.raises(ValueError, match=r"trained with --model\.log-std true"):
         model.decode_with_std(model.encode(torch.rand(1, 3, 64, 96)), torch.zeros(1, 1, 2))

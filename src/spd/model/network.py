@@ -125,7 +125,7 @@ class DepthNetwork(nn.Module, ABC):
         """
         if self.scale_head is None:
             raise ValueError(
-                "this model does not answer how sure it is; spd train sure --init CHECKPOINT teaches it to a checkpoint"
+                "this model does not answer how sure it is; one that is trained with --model.log-std true does"
             )
         states = self.decode_states(memory, query_points, query_mask)
         log_scale = self.scale_head(states, self.context(memory))

@@ -19,6 +19,7 @@ from spd.checkpoint import load_network, read_config
 from spd.data.rooms import Room, render_room
 from spd.model.spd import SPD
 from spd.predictor import Predictor
+from spd.training.recipes import RECIPES
 
 ROOM = Path(__file__).parents[1] / "docs" / "images" / "room.jpg"
 MAX_BYTES = 20e6
@@ -36,6 +37,14 @@ def test_lies_in_the_package_in_half_precision_and_fits() -> None:
     assert weights.stat().st_size <= MAX_BYTES
     parameters = {name for name, _ in load_network(folder, SPD).named_parameters()}
     assert {tensor.dtype for name, tensor in load_file(weights).items() if name in parameters} == {torch.float16}
+
+
+def test_recipes_may_start_from_it() -> None:
+    """``spd train lite --init spd-lite``: the recipe's network has the tensors of these weights and no other."""
+    with torch.device("meta"):
+        expected = SPD(RECIPES["lite"]().model).state_dict()
+    found = load_network(bundled_folder(), SPD).state_dict()
+    assert {name: tensor.shape for name, tensor in expected.items()} == {name: t.shape for name, t in found.items()}
 
 
 def test_name_stands_for_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

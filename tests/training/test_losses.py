@@ -64,7 +64,8 @@ def test_relative_error_equals_a_slow_loop_in_metres(seed: int, batch: int, numb
     ]
     means = [sum(errors) / len(errors) for errors in images if errors]
     loss = relative_loss(*(torch.tensor(np.log(x)) for x in (predicted_m, true_m)), torch.tensor(valid))
-    assert loss.mean.item() == pytest.approx(sum(means) / len(means) if means else 0.0, rel=1e-5)
+    # An error of a thousandth is a ratio near one less one, which float32 knows to seven decimals.
+    assert loss.mean.item() == pytest.approx(sum(means) / len(means) if means else 0.0, rel=1e-5, abs=1e-6)
     assert loss.skipped.item() == batch - len(means)
 
 

@@ -74,6 +74,13 @@ def _access(access: CanvasAccess, dtype: torch.dtype) -> Tensor:
     return access.read(_random(2, K, D, dtype=dtype), canvas, reads)
 
 
+def _wide_open() -> CanvasAccess:
+    """With a gate that its bias opens: near a half a wrong one would hide in the rounding of bfloat16."""
+    access = CanvasAccess(D, "hidden")
+    nn.init.constant_(access.gate.bias, 1.5)
+    return access
+
+
 def _weighted(sum_rows: WeightedRows, dtype: torch.dtype) -> Tensor:
     rows = torch.randint(17, (K, 5), generator=torch.Generator().manual_seed(7))
     return sum_rows(_random(17, D, dtype=dtype), rows, _random(K, 5, dtype=torch.float64, seed=8))
@@ -110,7 +117,7 @@ CASES = {
     ),
     "PointwiseConv2d": Case(lambda: PointwiseConv2d(16, D), lambda m, t: m(_random(2, 16, 7, 5, dtype=t))),
     "SpatialCanvas": Case(lambda: SpatialCanvas(D), _canvas),
-    "CanvasAccess": Case(lambda: CanvasAccess(D, "hidden"), _access),
+    "CanvasAccess": Case(_wide_open, _access),
     "WeightedRows": Case(WeightedRows, _weighted),
     "ConvNeXt V2 block": Case(
         lambda: _block_of_timm("convnextv2_atto", "stages", "0", "blocks", "0"),
